@@ -10,10 +10,10 @@ import numpy as np
 from kedastral.backtest.accuracy import Accuracy, forecasts_in_time
 from kedastral.backtest.comparison import PolicyComparison, PolicyResult
 from kedastral.backtest.decision import floored
-from kedastral.core.series import Floats
+from kedastral.core.series import HOUR, MINUTE, Floats
 from kedastral.simulation.curves import Figure
 
-ZOOM = 6 * 3600.0
+ZOOM = 6 * HOUR
 """Seconds around the worst step that the second chart of the load shows."""
 
 SHOWN_COSTS = (0.9, 3.0)
@@ -127,7 +127,7 @@ def _accuracy_chart(accuracy: Accuracy) -> Chart:
         "The forecast's error in percent of the load, by how many minutes it looked ahead, beside a naive forecast's.",
         ("the model", "naive forecast"),
         (_numbers(accuracy.model * 100), _numbers(accuracy.last_value * 100)),
-        x=_numbers(accuracy.ahead / 60),
+        x=_numbers(accuracy.ahead / MINUTE),
     )
 
 

@@ -14,6 +14,7 @@ from kedastral.backtest.workloads import Scenario
 from kedastral.core.capacity import WHOLE_WITHIN, round_replicas
 from kedastral.core.planning.service_level import ServiceLevelSettings
 from kedastral.core.planning.steering import SteeringSettings
+from kedastral.core.series import MINUTE
 from kedastral.settings.types import write_duration
 from kedastral.simulation.curves import (
     Figure,
@@ -126,7 +127,7 @@ class PolicyComparison:
     @property
     def minutes_not_judged(self) -> float:
         """The minutes of the judged part that gaps leave out of every figure."""
-        return len(self.oracle.demand) * self.oracle.demand.step / 60 - self.oracle.counted_minutes
+        return len(self.oracle.demand) * self.oracle.demand.step / MINUTE - self.oracle.counted_minutes
 
     @property
     def pods_needed(self) -> int:
@@ -142,7 +143,7 @@ class PolicyComparison:
             return 0.0
         loads = self.oracle.demand.values[self.oracle.counted]
         above = loads > most * self.oracle.target_per_pod * (1 + WHOLE_WITHIN)
-        return int(above.sum()) * self.oracle.demand.step / 60
+        return int(above.sum()) * self.oracle.demand.step / MINUTE
 
     @property
     def left_out(self) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from kedastral.backtest.comparison import PolicyComparison
 from kedastral.backtest.wording import show_minutes
+from kedastral.core.series import DAY, MINUTE
 from kedastral.settings.types import write_duration
 from kedastral.simulation.policies import LastWeek
 from kedastral.simulation.trial import Scaling
@@ -34,8 +35,8 @@ def explain_too_little(comparisons: Sequence[PolicyComparison]) -> str:
     if judged >= needed - 1e-6:
         return ""
     return (
-        f"Too little history was judged for a verdict: in {write_duration(judged * 60)} a service level of {level:g} "
-        f"allows {show_minutes((1 - level) * judged)} minutes short. A verdict needs "
+        f"Too little history was judged for a verdict: in {write_duration(judged * MINUTE)} a service level of "
+        f"{level:g} allows {show_minutes((1 - level) * judged)} minutes short. A verdict needs "
         f"{_say_needed(level, comparisons)}. "
     )
 
@@ -48,9 +49,9 @@ def explain_provisional(advised: float, comparisons: Sequence[PolicyComparison])
     """
     judged, is_level = judged_minutes(comparisons), comparisons[0].kedastral.policy.is_level(advised)
     level = advised if is_level else comparisons[0].scenario.settings.service_level or DEFAULT_LEVEL
-    budget, span = (1 - level) * judged, write_duration(judged * 60)
+    budget, span = (1 - level) * judged, write_duration(judged * MINUTE)
     if not all(comparison.scenario.has_week for comparison in comparisons):
-        days = math.ceil((LastWeek.WEEK - USUAL.warm_up) / (1 - USUAL.evaluated) / 86400)
+        days = math.ceil((LastWeek.WEEK - USUAL.warm_up) / (1 - USUAL.evaluated) / DAY)
         return (
             f"Provisional: only {span} were judged, in which a service level of {level:g} allows "
             f"{show_minutes(budget)} minutes short, and the model had seen no whole week before. A firm verdict needs "
@@ -68,8 +69,8 @@ def _say_needed(level: float, comparisons: Sequence[PolicyComparison]) -> str:
     """The least error budget, and the history that has it at this service level."""
     trial, needed = comparisons[0].scenario.trial, MIN_BUDGET / (1 - level)
     share, warm_up = 1 - trial.begin / len(trial.demand), (trial.judged_from - trial.begin) * trial.demand.step
-    days = math.ceil((math.ceil(needed) * 60 / len(comparisons) + warm_up) / share / 86400)
+    days = math.ceil((math.ceil(needed) * MINUTE / len(comparisons) + warm_up) / share / DAY)
     return (
-        f"{MIN_BUDGET:g}, which takes {write_duration(math.ceil(round(needed, 6)) * 60)}: {days} days of history with "
-        "this --evaluated and --warm-up"
+        f"{MIN_BUDGET:g}, which takes {write_duration(math.ceil(round(needed, 6)) * MINUTE)}: {days} days of history "
+        "with this --evaluated and --warm-up"
     )

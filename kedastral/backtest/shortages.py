@@ -11,6 +11,7 @@ import numpy as np
 from kedastral.backtest.accuracy import forecast_after, lead_steps
 from kedastral.backtest.workloads import Scenario
 from kedastral.core.capacity import round_replicas
+from kedastral.core.series import MINUTE
 from kedastral.settings.types import write_duration
 from kedastral.simulation.replay import Outcome
 
@@ -155,8 +156,8 @@ def _explain_forecast(scenario: Scenario, outcome: Outcome, worst: int) -> str:
 
 def show_span(seconds: float) -> str:
     """A duration in words if it is a few whole minutes, as in ``5 minutes``."""
-    minutes = round(seconds / 60)
-    if seconds != minutes * 60 or minutes > 90:
+    minutes = round(seconds / MINUTE)
+    if seconds != minutes * MINUTE or minutes > 90:
         return write_duration(seconds)
     return "1 minute" if minutes == 1 else f"{minutes} minutes"
 

@@ -17,6 +17,7 @@ from kedastral.backtest.wording import (
     show_unserved,
 )
 from kedastral.core.data_quality.settling import outlasts_a_missing_value
+from kedastral.core.series import MINUTE
 from kedastral.settings.types import write_duration
 from kedastral.simulation.curves import Figure, Point
 from kedastral.simulation.trial import Trial
@@ -61,7 +62,7 @@ def describe_gaps(comparison: PolicyComparison) -> str:
     judged, gaps, left_out = comparison.oracle.demand, comparison.scenario.trial.gaps, comparison.minutes_not_judged
     if not left_out:
         return ""
-    minutes = f"{show_minutes(left_out)} of {len(judged) * judged.step / 60:,.0f} minutes do not count"
+    minutes = f"{show_minutes(left_out)} of {len(judged) * judged.step / MINUTE:,.0f} minutes do not count"
     if not gaps:
         return f"{minutes}: their pods had to be ordered in a gap before"
     return (

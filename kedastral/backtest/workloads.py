@@ -425,7 +425,7 @@ def _explain_unfit(name: str, series: Series, rules: Scaling) -> UnfitHistoryErr
             return _too_many_gaps(name, known)
         return UnfitHistoryError([f"{name}: the judged part of the history is 0 throughout; give another, {hint}"])
     needed = (rules.warm_up + 10 * series.step) / rules.evaluated
-    must = f"the history must be longer: at least {needed / 86400:.2g} days with load at their end"
+    must = f"the history must be longer: at least {needed / DAY:.2g} days with load at their end"
     span = write_duration(length * series.step) if length else "none"
     spent = f"{write_duration(replayed * series.step)} of it replayed, {write_duration(rules.warm_up)} of warm-up"
     return UnfitHistoryError([f"{name}: {must}, {hint}; got {span} ({spent})"])

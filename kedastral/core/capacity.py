@@ -7,7 +7,7 @@ from enum import Enum, StrEnum
 import attrs
 import numpy as np
 
-from kedastral.core.series import Bools, Floats, Ints, Series, fill_gaps, frozen_ints
+from kedastral.core.series import DAY, Bools, Floats, Ints, Series, fill_gaps, frozen_ints
 
 MAX_REPLICAS = 2**31 - 1
 """The maximum if none is configured: Kubernetes counts replicas in 32 bits."""
@@ -258,7 +258,7 @@ def idleness_of(history: Series) -> Idleness:
     current = int(lengths[-1]) if len(lengths) and ends[-1] == len(values) else 0
     least = max(math.ceil(IDLE_AFTER / history.step - WHOLE_WITHIN), MIN_IDLE_STEPS)
     as_long = np.count_nonzero((lengths >= max(current, least)) | (begins == 0))
-    if as_long > max(MAX_RESTS_A_DAY * len(values) * history.step / 86400, 1.0):
+    if as_long > max(MAX_RESTS_A_DAY * len(values) * history.step / DAY, 1.0):
         return Idleness.SPARSE
     return Idleness.IDLE if current >= least else Idleness.BUSY
 

@@ -34,7 +34,7 @@ from kedastral.core.planning.stabilization import (
 )
 from kedastral.core.planning.status import format_span
 from kedastral.core.planning.uncertainty import upper_path
-from kedastral.core.series import Floats
+from kedastral.core.series import MINUTE, Floats
 from kedastral.core.serving import (
     Decision,
     Mode,
@@ -324,7 +324,7 @@ def _why_held(snapshot: Snapshot, limited: int, step: int) -> tuple[str, str]:
     recommendations = () if state is None else state.recommendations
     window = stabilization_window(basis.settings.interval_for(snapshot.forecast.step))
     if last is None or published > last or not recommendations:
-        return "scaling in keeps more", f"{do} more was recommended within the last {window / 60:g} minutes"
+        return "scaling in keeps more", f"{do} more was recommended within the last {window / MINUTE:g} minutes"
     return "scaling in keeps more", f"{do} {_why_fallen_no_further(recommendations, last, limited, published, window)}"
 
 
@@ -336,7 +336,7 @@ def _why_fallen_no_further(
     ``window`` is `stabilization_window`. The rule, `lowest_kept`, looks at the most that was recommended within it.
     """
     recent, unnoticed = highest_within(recommendations, window), last * (1 - DOWN_TOLERANCE)
-    lately = f"{recent:,} {'was' if recent == 1 else 'were'} recommended within the last {window / 60:g} minutes"
+    lately = f"{recent:,} {'was' if recent == 1 else 'were'} recommended within the last {window / MINUTE:g} minutes"
     first = f"{lately}, and " if recent > limited else ""
     if limited >= unnoticed:
         return f"a fall of less than {DOWN_TOLERANCE:.0%} changes nothing"
@@ -363,7 +363,9 @@ def _add_floor(chain: _Chain, snapshot: Snapshot) -> None:
             words = f"what a recent peak of {show_load(basis.facts.peak)} needs, or the newest load"
         elif basis is not None and basis.facts.for_floor > (basis.facts.newest or 0.0):
             largest = show_load(basis.facts.for_floor)
-            words = f"what the largest load of the last {RECENT / 60:g} minutes, {largest}, needs, just after a start"
+            words = (
+                f"what the largest load of the last {RECENT / MINUTE:g} minutes, {largest}, needs, just after a start"
+            )
         elif basis is not None:
             words = f"what the newest load, {show_load(basis.facts.for_floor)}, needs at once"
         chain.add(StageName.FLOOR, Effect.AT_LEAST, float(floor), Unit.PODS, words)

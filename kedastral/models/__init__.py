@@ -8,6 +8,7 @@ from types import MappingProxyType
 import attrs
 
 from kedastral.core.ports import Model
+from kedastral.core.series import DAY, MINUTE
 from kedastral.models.auto import AutoModel
 from kedastral.models.baseline import Baseline
 from kedastral.models.naive import LastValue, SeasonalNaive
@@ -34,10 +35,10 @@ class ModelKind:
 
 MODELS: Mapping[str, ModelKind] = MappingProxyType(
     {
-        Baseline.name: ModelKind(lambda _: Baseline(), default_window=30 * 60.0),
-        AutoModel.name: ModelKind(AutoModel, default_window=14 * 86400.0, plans_by_service_level=True, heavy=True),
-        SeasonalNaive.name: ModelKind(lambda _: SeasonalNaive(), default_window=8 * 86400.0),
-        LastValue.name: ModelKind(lambda _: LastValue(), default_window=30 * 60.0),
+        Baseline.name: ModelKind(lambda _: Baseline(), default_window=30 * MINUTE),
+        AutoModel.name: ModelKind(AutoModel, default_window=14 * DAY, plans_by_service_level=True, heavy=True),
+        SeasonalNaive.name: ModelKind(lambda _: SeasonalNaive(), default_window=8 * DAY),
+        LastValue.name: ModelKind(lambda _: LastValue(), default_window=30 * MINUTE),
     }
 )
 """Every model that runs in this process, by the name that ``--model`` takes."""

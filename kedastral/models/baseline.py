@@ -12,11 +12,11 @@ import attrs
 import numpy as np
 
 from kedastral.core.forecast import Forecast
-from kedastral.core.series import Floats, Series, fill_gaps
+from kedastral.core.series import DAY, HOUR, MINUTE, Floats, Series, fill_gaps
 from kedastral.errors import ModelError
 
-SHORT = 5 * 60.0
-LONG = 30 * 60.0
+SHORT = 5 * MINUTE
+LONG = 30 * MINUTE
 SHORT_WEIGHT = 0.7
 """The weight of the short mean; the long one has the rest, and keeps a single odd minute from moving the forecast."""
 HOUR_WEIGHT = 0.2
@@ -89,8 +89,8 @@ class _HourMeans:
         begins = np.flatnonzero(known) - 1  # a value is dated by the end of its step
         seconds = history.start.timestamp() + begins * history.step
         self._values = history.values[known]
-        self._hours = np.floor(seconds / 3600).astype(np.int64) % 24
-        self._days = np.floor(seconds / 86400).astype(np.int64)
+        self._hours = np.floor(seconds / HOUR).astype(np.int64) % 24
+        self._days = np.floor(seconds / DAY).astype(np.int64)
 
     def mean(self, hour: int, weekday: int) -> float | None:
         """The mean for this weekday (0 is Monday) if seen on two days, else for any day; None if seen on fewer."""

@@ -29,7 +29,7 @@ from kedastral.core.planning.service_level import ServiceLevelSettings, ServiceL
 from kedastral.core.planning.status import model_failed
 from kedastral.core.planning.uncertainty import UncertaintyState
 from kedastral.core.ports import Model
-from kedastral.core.series import Floats, Series, frozen_floats
+from kedastral.core.series import DAY, Floats, Series, frozen_floats
 from kedastral.core.serving import Snapshot, StalePolicy, decide, desired_at
 from kedastral.errors import ModelError
 from kedastral.simulation.hpa import HpaBehavior, HpaMetric
@@ -262,7 +262,7 @@ class LastWeek:
     (``ignoreNullValues``): without a value it would hold all pods for as long as the gap was.
     """
 
-    WEEK: ClassVar[float] = 7 * 86400.0
+    WEEK: ClassVar[float] = 7 * DAY
     RANGE: ClassVar[float] = 1800.0
 
     target_per_pod: float = attrs.field(validator=gt(0))

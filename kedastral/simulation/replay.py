@@ -11,7 +11,7 @@ import numpy as np
 from attrs.validators import gt
 
 from kedastral.core.capacity import WHOLE_WITHIN, ReplicaBounds, round_replicas, steps_to_serve
-from kedastral.core.series import Bools, Floats, Series, frozen_floats, same_array
+from kedastral.core.series import MINUTE, Bools, Floats, Series, frozen_floats, same_array
 from kedastral.simulation.cluster import Autoscaler, KedaTiming, PodFleet
 from kedastral.simulation.hpa import HpaBehavior
 from kedastral.simulation.policies import Oracle
@@ -70,7 +70,7 @@ class Outcome:
     @property
     def counted_minutes(self) -> float:
         """The steps that count, in minutes."""
-        return int(self.counted.sum()) * self.demand.step / 60
+        return int(self.counted.sum()) * self.demand.step / MINUTE
 
     @property
     def shortages(self) -> Floats:
@@ -103,7 +103,7 @@ class Outcome:
 
     @property
     def _minutes(self) -> float:
-        return self.demand.step / 60
+        return self.demand.step / MINUTE
 
 
 @attrs.frozen

@@ -16,7 +16,7 @@ import numpy as np
 from attrs.validators import ge, gt
 
 from kedastral.core.capacity import WHOLE_WITHIN, steps_to_serve
-from kedastral.core.series import COMPLETE, Bools, DataQuality, Floats, Series, fill_gaps, frozen_floats
+from kedastral.core.series import COMPLETE, DAY, Bools, DataQuality, Floats, Series, fill_gaps, frozen_floats
 from kedastral.simulation.hpa import HpaBehavior, HpaMetric
 
 
@@ -138,7 +138,7 @@ class Scaling:
     """
 
     evaluated: float = attrs.field(default=0.3, validator=[gt(0), attrs.validators.le(1)])
-    warm_up: float = attrs.field(default=86400.0, validator=ge(0))
+    warm_up: float = attrs.field(default=DAY, validator=ge(0))
     peak_pods: float = attrs.field(default=40.0, validator=gt(0))
 
 

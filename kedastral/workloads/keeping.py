@@ -20,7 +20,7 @@ from kedastral import __version__
 from kedastral.clock import WallClock
 from kedastral.core.kept_state import KeptHistory, KeptModel, KeptState, adapt_state
 from kedastral.core.ports import RestorableSource, SnapshotStore, StateStore
-from kedastral.core.series import Floats
+from kedastral.core.series import HOUR, Floats
 from kedastral.core.serving import Mode, Snapshot, told_by_plan
 from kedastral.core.trigger import ObjectRef
 from kedastral.errors import StoreError
@@ -30,13 +30,13 @@ from kedastral.workloads.runner import WorkloadRunner, workload_of
 from kedastral.workloads.ticker import spread
 from kedastral.workloads.training import TrainedForecaster
 
-HISTORY_EVERY = 3600.0
+HISTORY_EVERY = HOUR
 """Seconds between two saves of a history: a restart then reads the rest in one small request."""
 INCOMPLETE_AFTER = 600.0
 """Seconds after which a history is first saved even if it has not been read in full."""
 FORGET_AFTER = timedelta(days=7)
 """How long the state of a removed workload is kept: over a weekend, or until the configuration is rolled back."""
-SWEEP_EVERY = 3600.0
+SWEEP_EVERY = HOUR
 SAVE_AT_THE_END = 2.0
 """Seconds that saving may take after the process was told to stop."""
 

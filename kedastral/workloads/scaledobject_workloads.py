@@ -12,6 +12,7 @@ import trio
 
 from kedastral.cooperative import TimeSlice
 from kedastral.core.planning.status import Failure
+from kedastral.core.series import HOUR, MINUTE
 from kedastral.core.serving import OnStale, StalePolicy
 from kedastral.core.trigger import ObjectRef, is_from_variable, key_in, require_few_keys
 from kedastral.errors import BadTriggerError, ConfigError, TooManyWorkloadsError, UnknownWorkloadError
@@ -25,9 +26,9 @@ from kedastral.workloads.fleet import Fleet
 from kedastral.workloads.resolver import pick_workload
 from kedastral.workloads.runner import RunnerBuilder
 
-REMOVE_AFTER = 3600.0
+REMOVE_AFTER = HOUR
 """Seconds after which a ScaledObject's workload is removed if KEDA does not ask for it; KEDA asks every 30."""
-SWEEP_EVERY = 60.0
+SWEEP_EVERY = MINUTE
 FIRST_WAIT = 1.0
 """Seconds that the first calls for a new workload may wait for its first forecast; KEDA's timeout is 3 s."""
 EDIT_AFTER = 45.0

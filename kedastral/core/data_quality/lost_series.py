@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import attrs
 import numpy as np
 
-from kedastral.core.series import EPOCH, Floats, Series, epoch_seconds
+from kedastral.core.series import EPOCH, HOUR, Floats, Series, epoch_seconds
 
 SHARE_LEFT = 2 / 3
 """Of the series, and of their load: at least a third must be gone."""
@@ -21,7 +21,7 @@ REFERENCE = 900.0
 """Seconds before the loss whose median is the reference: a rolling update doubles the series for less than half."""
 TOLD_FOR = 1800.0
 """Seconds within which pods follow what KEDA was told: the HPA's stabilization, and pods finishing their work."""
-FORGOTTEN_AFTER = 3600.0
+FORGOTTEN_AFTER = HOUR
 """Seconds after which the remaining series count as complete."""
 PAUSE = 300.0
 """Seconds without a tick after which it is unknown what KEDA was told."""

@@ -35,7 +35,7 @@ BEYOND = 2.0
 """A jump to more than this many times the plausible level, and the load just before, is implausible."""
 BEYOND_EARLY = 10.0
 """`BEYOND` with less than `ENOUGH` of history, which has not shown the workload's range yet."""
-ENOUGH = 86400.0
+ENOUGH = DAY
 """Seconds of history that show a workload's range."""
 BELIEVED_AFTER = 120.0
 """Seconds that a jump at the live end must last after its first point; more would delay the pods of a flash crowd."""

@@ -6,9 +6,9 @@ from datetime import datetime
 import attrs
 import numpy as np
 
-from kedastral.core.series import Series
+from kedastral.core.series import HOUR, Series
 
-COUNTED_FOR = 3600.0
+COUNTED_FOR = HOUR
 """The least seconds of history needed to recognise a counter; a load seldom rises for that long without a break."""
 FEWEST_COUNTED = 30
 """The least number of points in it."""
@@ -42,7 +42,7 @@ class RawCounter:
         """What was seen, and the remedy."""
         resets = f", but for {self.resets} resets" if self.resets > 1 else ", but for a reset" if self.resets else ""
         return (
-            f"the values only ever rise, from {self.first:,.6g} to {self.last:,.6g} in {self.seconds / 3600:,.3g} hours"
+            f"the values only ever rise, from {self.first:,.6g} to {self.last:,.6g} in {self.seconds / HOUR:,.3g} hours"
             f"{resets}: this looks like a raw counter and not like a load; take rate() of it, such as "
             "sum(rate(http_requests_total[1m]))"
         )

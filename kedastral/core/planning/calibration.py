@@ -18,10 +18,10 @@ from kedastral.core.planning.uncertainty import (
     keep_regression,
 )
 from kedastral.core.ports import Model, TrainableModel
-from kedastral.core.series import Series
+from kedastral.core.series import DAY, Series
 from kedastral.errors import ModelError
 
-PAST_SECONDS = 86400.0
+PAST_SECONDS = DAY
 """Seconds of history before a forecast that are needed to judge it: the offset of the logarithm needs a day."""
 
 

@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from kedastral.core.series import DAY, Floats, Series
+from kedastral.core.series import DAY, MINUTE, Floats, Series
 
 WEEK = 7
 """Days over which the largest load is taken. Fewer are unsafe: Monday is larger than the weekend."""
@@ -77,7 +77,7 @@ def rate_for_a_jump(growth: float, lead_time: float) -> float:
 
     A jump is short of pods for one lead time (seconds), and for a minute at least.
     """
-    return math.log(growth) / max(lead_time / 60, 1.0)
+    return math.log(growth) / max(lead_time / MINUTE, 1.0)
 
 
 def scale_within(value: float, log_change: float, lowest: float, highest: float) -> float:

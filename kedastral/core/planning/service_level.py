@@ -65,7 +65,7 @@ from kedastral.core.planning.uncertainty import (
     predict_window,
     upper_path,
 )
-from kedastral.core.series import Floats, Ints, Series, epoch_seconds, frozen_floats, frozen_ints, same_array
+from kedastral.core.series import HOUR, Floats, Ints, Series, epoch_seconds, frozen_floats, frozen_ints, same_array
 
 MARGIN_EXPONENT = 2.0
 """From a service level of 0.999 on, this power of the factor multiplies the margin too: only jumps are left to avoid
@@ -73,7 +73,7 @@ then, and a factor on a quiet load does little against them. At lower service le
 FLOOR_UTILISATION = 0.95
 """The load per pod, as a share of its target, that the reactive floor aims at before the factor: this halves the
 unserved load for 2 % more cost."""
-MIN_HISTORY = 2 * 3600.0
+MIN_HISTORY = 2 * HOUR
 """Seconds of history needed before a plan follows the model. With less, a model hardly beats the last value, and there
 is too little data to tell whether it does worse."""
 

@@ -26,13 +26,13 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from kedastral.core.capacity import WHOLE_WITHIN, DeadBand, PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast
-from kedastral.core.series import NORMAL_MAD, Ints, Series, epoch_seconds, frozen_ints
+from kedastral.core.series import HOUR, NORMAL_MAD, Ints, Series, epoch_seconds, frozen_ints
 
 DOWN_TOLERANCE = 0.08
 """A plan lower than the last recommendation by no more than this share changes nothing: a third fewer scale events for
 0.3 % more cost. A larger share would keep a steady load above its need for good: 0.12 would preserve the initial safety
 factor."""
-SMALL_FALL, SMALL_FALL_WINDOW = 0.11, 3600.0
+SMALL_FALL, SMALL_FALL_WINDOW = 0.11, HOUR
 """A fall by no more than this share stops at the maximum of the last ``SMALL_FALL_WINDOW`` seconds: most such falls of
 a steady, noisy load are over within the hour. A fall that lasts is followed."""
 DOWN_EXTRA = 0.04

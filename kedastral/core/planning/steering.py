@@ -28,7 +28,7 @@ from kedastral.core.capacity import MAX_REPLICAS, WHOLE_WITHIN, PlanPolicy, step
 from kedastral.core.planning.load_cap import MAX_CAP_RELAXATION, next_relaxation, rate_for_a_jump, scale_within
 from kedastral.core.planning.seasonal_peak import next_seasonal_quantile, seasonal_peak
 from kedastral.core.planning.stabilization import STEP_TOLERANCE, Recommendation
-from kedastral.core.series import DAY, Series, epoch_seconds
+from kedastral.core.series import DAY, MINUTE, Series, epoch_seconds
 
 # The safety factor
 
@@ -50,7 +50,7 @@ INITIAL_SAFETY_FACTOR, INITIAL_STRICT_SAFETY_FACTOR, STRICT_SERVICE_LEVEL = 1.1,
 
 BUDGET_DAYS = 28
 """The budget covers the last four weeks: whole weeks, and enough of them for 0.999 to be meaningful."""
-DAY_MINUTES = 1440.0
+DAY_MINUTES = DAY / MINUTE
 MAX_ALLOWED = 0.1
 """The largest share of the minutes under load that may be short because the load rests the rest of the time."""
 RECOMMENDATION_MEMORY = 900.0
@@ -235,7 +235,7 @@ def judge_steps(state: SteeringState, history: Series, settings: SteeringSetting
         at, load = start + (i - 1) * history.step, float(history.values[i])  # a value is dated by the end of its step
         serving = recommended_for(state.recommended, at, history.step, settings)
         if serving and math.isfinite(load):
-            outcome = StepOutcome(at, history.step / 60, load, min(entry.replicas for entry in serving))
+            outcome = StepOutcome(at, history.step / MINUTE, load, min(entry.replicas for entry in serving))
             if load > outcome.ready * settings.policy.target_per_pod:
                 uncapped = min(max(entry.replicas, entry.uncapped or 0) for entry in serving)
                 seen = max(i + 1 - steps_to_serve(settings.lead_time, history.step), 0)
@@ -419,9 +419,9 @@ def longest_gap(state: SteeringState, settings: SteeringSettings) -> float:
     The hold falls while it waits. If the load returns after even the longest hold has fallen to less than the wait,
     once a night for example, a longer hold would keep pods for hours and give up too early.
     """
-    gaps = np.arange(0.0, MAX_PEAK_HOLD, 60.0)
+    gaps = np.arange(0.0, MAX_PEAK_HOLD, MINUTE)
     fall = rate_for_a_jump(PEAK_HOLD_GROWTH, settings.lead_time) * allowed_share(state, settings)
-    return float(gaps[np.exp(-fall * gaps / 60) * MAX_PEAK_HOLD >= gaps][-1])
+    return float(gaps[np.exp(-fall * gaps / MINUTE) * MAX_PEAK_HOLD >= gaps][-1])
 
 
 def is_hold_sustained(state: SteeringState, at: float) -> bool:
@@ -447,7 +447,7 @@ def peak_load(history: Series, peak_hold: float) -> float:
 
 
 def _spend(spent: tuple[DaySpent, ...], outcome: StepOutcome, *, short: bool, resting: bool) -> tuple[DaySpent, ...]:
-    day, minutes = int(outcome.at // 86400), outcome.minutes
+    day, minutes = int(outcome.at // DAY), outcome.minutes
     kept, last = [entry for entry in spent if day - BUDGET_DAYS < entry.day], DaySpent(day, 0.0, 0.0)
     if kept and kept[-1].day >= day:
         last = kept.pop()

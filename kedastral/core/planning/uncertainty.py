@@ -19,12 +19,12 @@ import attrs
 import numpy as np
 
 from kedastral.core.planning.peak_regression import PeakRegression, fit_peak_regression, predict_peaks
-from kedastral.core.series import Floats, Series, epoch_seconds
+from kedastral.core.series import DAY, HOUR, MINUTE, Floats, Series, epoch_seconds
 
 QUANTILES = (0.90, 0.95)
 """The calibrated levels. The planner reads the first: a moderate quantile times an adaptive safety factor is cheaper
 than an extreme quantile, because a few weeks of data say little about the tail."""
-FAST_HALF_LIFE, SLOW_HALF_LIFE = 30 * 60.0, 86400.0
+FAST_HALF_LIFE, SLOW_HALF_LIFE = 30 * MINUTE, DAY
 """Half-lives in seconds of the two residual scales, whose mean is used. The fast one notices a jump within minutes; the
 slow one remembers a day, so that a quiet hour does not make the load look quiet. For the fast one, anything from 10 to
 60 minutes works as well."""
@@ -46,7 +46,7 @@ OFFSET_OF_MEAN, OFFSET_OF_MAX = 1.0, 1e-3
 """The offset in the logarithm, as a share of the last day's mean and of its maximum. Margins are proportional well
 above the offset and constant well below it; without it, jumps at quiet hours would widen the margin of busy hours too.
 An offset of a twentieth of the mean costs 2.5 % more at the same service level."""
-LOSS_HALF_LIFE = 6 * 3600.0
+LOSS_HALF_LIFE = 6 * HOUR
 """Half-life in seconds of the loss that makes a model stand down: short enough that a model returns on the same day
 that it is right again."""
 MIN_WINDOWS = 60
@@ -61,7 +61,7 @@ steps."""
 NEGLIGIBLE_LOSS = 0.002
 """A model with a loss below this never stands down: that of a forecast always 2 % too high. After a night without load
 both losses are tiny, and their ratio says nothing about the morning."""
-REGRESSION_HALF_LIFE, REGRESSION_POWER = 86400.0, 8.0
+REGRESSION_HALF_LIFE, REGRESSION_POWER = DAY, 8.0
 """Half-life in seconds of the losses that weigh the regression against the forecast, and the power they are raised to:
 the better one dominates, and equals share. From 6 hours to 3 days and from 4 to 16 plans cost the same."""
 
@@ -286,7 +286,7 @@ def upper_path(values: Floats, margin: float, offset: float) -> Floats:
 
 def offset_of(history: Series) -> float:
     """The offset to add before taking a logarithm, in units of load; 0 if the last day has no load."""
-    recent = history.values[-max(1, round(86400 / history.step)) :]
+    recent = history.values[-max(1, round(DAY / history.step)) :]
     recent = recent[np.isfinite(recent)]
     return max(OFFSET_OF_MEAN * float(recent.mean()), OFFSET_OF_MAX * float(recent.max())) if len(recent) else 0.0
 
