@@ -17,7 +17,8 @@ Each layer imports only from those below it (``tests/test_layers.py``)::
     grpclib_trio trio_connections _proto          gRPC on Trio, KEDA's contract; independent of the rest
 
 The nursery: app.py. The tick: workloads/tick.py. The settings: settings/declarations.py. The plan:
-core/planning/planner.py. KEDA's answer: core/serving.py, and serving/scaler.py around it.
+core/planning/planner.py, and core/capacity.py for load to replicas. KEDA's answer: core/serving.py, and
+serving/scaler.py around it.
 """
 
 __version__ = "0.1.0"
