@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The shapes of the HTTP server's responses: JSON, errors, and the header for stale data."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
+from itertools import islice
 
 import attrs
 import trio
 from quart import Response
 
+from kedastral.text import printable
 from kedastral.wire import JsonValue, dump_json
 
 STALE_HEADER = "X-Kedastral-Stale"
@@ -50,6 +52,13 @@ def answer_unchanged() -> Response:
 def answer_error(status: int, words: str) -> Response:
     """The one shape of all errors."""
     return answer_json(status, {"error": words})
+
+
+def find_unknown(given: Iterable[str], known: Collection[str]) -> list[str]:
+    """A line for each query parameter that is not ``known``, five at most: ignored, it would seem to have an effect."""
+    names = f"known are {', '.join(known)}" if known else "there are none here"
+    unknown = (name for name in given if name not in known)
+    return [f"the query parameter {printable(name, 100)!r} is unknown; {names}" for name in islice(unknown, 5)]
 
 
 def mark_stale(response: Response, *, stale: bool) -> Response:

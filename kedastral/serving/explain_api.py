@@ -13,7 +13,7 @@ from werkzeug.datastructures import MultiDict
 from kedastral.core.explain import explain
 from kedastral.core.serving import Snapshot, StalePolicy
 from kedastral.core.what_if import OtherSettings, what_if
-from kedastral.serving.answers import LongAnswers, answer_error, mark_stale
+from kedastral.serving.answers import LongAnswers, answer_error, find_unknown, mark_stale
 from kedastral.serving.view import SnapshotView
 from kedastral.settings.declarations import LeadSettings, PlanSettings, ServiceLevel
 from kedastral.settings.schema import Setting, settings_of
@@ -41,6 +41,7 @@ def add_explain(app: QuartTrio, view: SnapshotView) -> None:
     async def show_explanation() -> Response:
         workload = request.args.get("workload", "").strip()
         other, problems = read_settings_to_try(request.args)
+        problems += find_unknown(request.args, ("workload", *TRIED))
         snapshot = view.reader.get(workload) if workload else None
         if not workload:
             problems.insert(0, "the query parameter workload is required")

@@ -80,6 +80,7 @@ class Endpoint:
 
 
 NOT_HTTP = _error("the request is not HTTP/1.1")
+NO_PARAMETERS = _error("there are no query parameters here, or the request is not HTTP/1.1")
 UNAVAILABLE = _error("too many requests at once, or the token file cannot be read")
 TOKEN_WANTED = _error("the bearer token is missing or wrong", CHALLENGE)
 PAGE: Mapping[str, JsonValue] = {"text/html": TEXT}
@@ -115,7 +116,9 @@ ENDPOINTS: Mapping[str, Endpoint] = {
         "Why KEDA is told what it is told, and what it would be told under other settings",
         {
             HTTPStatus.OK: Answer("the explanation", {JSON: EXPLAINED}, STALE),
-            HTTPStatus.BAD_REQUEST: _error("no workload was given, a setting is wrong, or the request is not HTTP/1.1"),
+            HTTPStatus.BAD_REQUEST: _error(
+                "no workload was given, a setting is wrong, a query parameter is unknown, or the request is not HTTP/1.1"
+            ),
             HTTPStatus.NOT_FOUND: _error("there is no snapshot of that workload, or none yet"),
         },
         {"workload": "the key: namespace/name, or the name alone if it has no namespace"},
@@ -138,12 +141,13 @@ ENDPOINTS: Mapping[str, Endpoint] = {
     ),
     "/api/workloads": Endpoint(
         "All workloads, those that need attention first",
-        {HTTPStatus.OK: Answer("the list", {JSON: WORKLOADS})},
+        {HTTPStatus.OK: Answer("the list", {JSON: WORKLOADS}), HTTPStatus.BAD_REQUEST: NO_PARAMETERS},
     ),
     "/api/workloads/{workload}": Endpoint(
         "Everything that the page of one workload shows",
         {
             HTTPStatus.OK: Answer("the workload", {JSON: {"type": "object", "required": ["workload", "state"]}}, STALE),
+            HTTPStatus.BAD_REQUEST: NO_PARAMETERS,
             HTTPStatus.NOT_FOUND: _error("there is no such workload"),
         },
     ),

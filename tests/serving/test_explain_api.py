@@ -85,6 +85,7 @@ async def test_every_wrong_parameter_is_reported_at_once(autojump_clock: MockClo
         ("&min=9&max=3", r"min \(9\) must not be above max \(3\)"),
         ("&serviceLevel=0.99", "serviceLevel needs the model auto"),
         ("&serviceLevel=0.99&headroom=2", "exclude each other"),
+        ("&at=2026-03-02T03:10:00Z", "the query parameter 'at' is unknown; known are workload, leadTime, targetPerPod"),
     ],
 )
 async def test_what_cannot_be_tried_on_this_plan_is_a_bad_request(

@@ -157,6 +157,17 @@ async def test_unknown_query_parameters_are_ignored(autojump_clock: MockClock) -
         assert (await site.client.get(path)).status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/api/workloads", "/api/workloads/shop"])
+async def test_a_list_takes_no_query_parameters(autojump_clock: MockClock, path: str) -> None:
+    site = Site()
+    await site.store.put(make_snapshot())
+    response = await site.client.get(path + "?state=stale&" + "&".join(f"p{n}" for n in range(99)))
+    assert response.status_code == 400
+    lines = (await read_error(response)).split("; the ")
+    assert lines[0] == "the query parameter 'state' is unknown; there are none here"
+    assert len(lines) == 5
+
+
 async def test_a_workload_with_an_unusual_name_is_found(autojump_clock: MockClock) -> None:
     site = Site()
     await site.store.put(make_snapshot(workload="päy/ments & more"))
@@ -260,7 +271,7 @@ async def test_the_metrics_page_is_in_the_format_asked_for_and_never_fails(
 async def test_head_answers_as_get(autojump_clock: MockClock, route: str) -> None:
     site = Site(readiness=Readiness.of(()))
     await site.store.put(make_snapshot())
-    path = route + "?workload=shop"
+    path = route if route.startswith("/api/") else route + "?workload=shop"
     head, get = await site.client.head(path), await site.client.get(path)
     assert head.status_code == get.status_code == 200
     assert head.content_type == get.content_type
