@@ -62,14 +62,16 @@ class WorkloadError(KedastralError):
     """Something expected failed for one workload; its next tick tries again.
 
     ``component`` and ``reason`` are short words from a fixed set: labels of ``kedastral_errors_total``.
-    ``followed_by`` is what failed later in the same tick.
+    ``status`` is that of the HTTP answer, if there was one that said why. ``followed_by`` is what failed later in the
+    same tick.
     """
 
     component = "forecaster"
 
-    def __init__(self, message: str, *, reason: str) -> None:
+    def __init__(self, message: str, *, reason: str, status: int | None = None) -> None:
         super().__init__(message)
         self.reason = reason
+        self.status = status
         self.followed_by: WorkloadError | None = None
 
     @property

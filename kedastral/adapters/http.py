@@ -39,6 +39,7 @@ SHORTEST_HIDDEN = 4
 """Characters of the shortest secret that is hidden in a response: a shorter one appears in ordinary words."""
 
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
+_TAGS = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 _SHOWN_HEADERS = frozenset(
     {"accept", "accept-encoding", "connection", "content-length", "content-type", "host", "user-agent", "x-scope-orgid"}
 )
@@ -228,11 +229,11 @@ def refuse_page(body: bytes) -> None:
 
 
 def words_of_page(body: bytes) -> str:
-    """The title of an HTML body, or the text of any other; empty if there is none."""
+    """The title of an HTML body, or its text if it has none, or the text of any other; empty if there is none."""
     text = body[:PAGE_READ].decode("utf-8", "replace")
     if _is_page(body):
         title = _TITLE.search(text)
-        return "" if title is None else one_line(html.unescape(title[1]))
+        return one_line(html.unescape(_TAGS.sub(" ", text) if title is None else title[1]))
     return text
 
 

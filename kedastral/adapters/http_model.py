@@ -80,12 +80,12 @@ class HttpForecaster:
                 if not response.is_success:
                     hint = ", and redirects are not followed" if response.is_redirect else ""
                     said = await quote_error(response, self.client)
-                    raise self._error(f"HTTP {response.status_code}{hint}{said}", "http_status")
+                    raise self._error(f"HTTP {response.status_code}{hint}{said}", "http_status", response.status_code)
                 return await read_bounded(response, ANSWER_LIMIT)
         except AnswerTooLargeError as error:
             raise self._error(str(error), "too_large") from error
         except AnswerEncodedError as error:
             raise self._error(str(error), "bad_answer") from error
 
-    def _error(self, what: str, reason: str) -> ModelError:
-        return ModelError(f"model at {shown_url(self.client.base_url)}: {what}", reason=reason)
+    def _error(self, what: str, reason: str, status: int | None = None) -> ModelError:
+        return ModelError(f"model at {shown_url(self.client.base_url)}: {what}", reason=reason, status=status)

@@ -173,7 +173,10 @@ def dated(answer: Reply, seconds: float) -> Reply:
     [
         (-240, "a step; the server's clock is 240 s behind ours, by the Date of its answer: set them right; query"),
         (3600, "a step; the server's clock is 3600 s ahead of ours, by the Date of its answer: set them right; query"),
-        (-2, "a step; its clock agrees with ours: samples reach it late, or no longer; query"),
+        (
+            -2,
+            "a step; its clock agrees with ours: samples reach it late, or no longer, as after a renamed metric or label; query",
+        ),
     ],
 )
 async def test_a_stale_value_is_told_with_the_skew_of_the_clocks_or_the_lag(
@@ -239,6 +242,24 @@ async def test_a_newest_value_older_than_that_is_stale() -> None:
     caught = await raised_by(Server(matrix([(T - 180, "5"), (T, "NaN")])), END + timedelta(seconds=1))
     assert caught.reason == "stale"
     assert "of 2023-11-14T22:17:00Z, is 181 s old, more than the 180 s of --stale-after and a step;" in str(caught)
+
+
+async def test_a_query_that_matches_nothing_any_more_is_empty_though_its_past_is_known() -> None:
+    source = source_of(Server(counting, matrix()))
+    await source.history(END)
+    with pytest.raises(
+        SourceError, match="matches nothing any more; the newest value it had, of 2023-11-14T2"
+    ) as caught:
+        await source.history(END + timedelta(seconds=240))
+    assert caught.value.reason == "empty"
+
+
+async def test_series_that_end_in_the_newest_answer_are_stale_and_not_empty() -> None:
+    source = source_of(Server(matrix([(T - 60, "5"), (T, "5")])))
+    await source.history(END)
+    with pytest.raises(SourceError) as caught:
+        await source.history(END + timedelta(seconds=240))
+    assert caught.value.reason == "stale"
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,24 @@ def test_a_later_forecast_may_be_another_pods() -> None:
     assert "another pod made it, or a clock was set back" in Failure(START, "store", "older").words
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (SourceError("at http://secret.example", reason="http_status", status=503),
+         "its Prometheus answered with an error, HTTP 503 (source: http_status)"),
+        (SourceError("at http://secret.example", reason="refused", status=401),
+         "its Prometheus refuses the request, HTTP 401 (source: refused)"),
+        (ModelError("at http://secret.example", reason="http_status", status=500),
+         "its model answered with an error, HTTP 500 (model: http_status)"),
+    ],
+)  # fmt: skip
+def test_the_status_of_an_answer_is_shown(error: SourceError | ModelError, words: str) -> None:
+    failed = LastFailure()
+    failed.note(error, START)
+    assert failed.value is not None
+    assert failed.value.words == words
+
+
 def test_only_a_rejected_query_is_shown_in_the_words_of_prometheus() -> None:
     failed = LastFailure()
     failed.note(SourceError("no answer from http://secret.example", reason="timeout"), START)

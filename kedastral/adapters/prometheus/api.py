@@ -56,6 +56,10 @@ LARGE = 2**17
 QUERY_SHOWN = 200
 """How many characters of a query logs and errors show."""
 STATUSES = {404: ": is --prom-url the base address?", 414: ": the query is too long for a GET request"}
+BODY_SHOWN = 100
+"""How many characters of a body that is not Prometheus' own error a message quotes: that of a proxy, for instance."""
+WITHOUT_LOGIN = "the credentials were not accepted"
+WITHOUT_TENANT = "the header X-Scope-OrgID must name a tenant"
 NO_TENANT = "no org id"
 """What Mimir and Cortex answer to a request without a tenant."""
 CLOCKS_AGREE = 5.0
@@ -150,12 +154,16 @@ class AnswerNotes:
     _begun: float = 0.0
     _ahead: float | None = None
     _no_load: list[str] = attrs.field(factory=list)
+    nothing_newest: bool = False
+    """Whether the first answer, that with the newest points, had no series."""
+    _is_first: bool = True
     twins_reported: bool = False
 
     def begin(self, now: datetime) -> None:
         """Begin a read at ``now`` by our wall clock."""
         self._now, self._begun = now, trio.current_time()
         self._ahead, self._no_load = None, []
+        self.nothing_newest, self._is_first = False, True
 
     def note_date(self, header: str) -> None:
         """Compare the ``Date`` header of an answer that has just arrived with our clock."""
@@ -169,6 +177,8 @@ class AnswerNotes:
 
     def note_load(self, load: Load, request: QueryRequest) -> None:
         """Note that an answer gave ``load``; series that are counted twice cause one warning."""
+        if self._is_first:
+            self.nothing_newest, self._is_first = load.why_none == NO_SERIES, False
         if load.why_none:
             self._no_load.append(load.why_none)
         if load.twins is not None:
@@ -204,7 +214,8 @@ class AnswerNotes:
     @property
     def lag(self) -> str:
         """`clock_skew`, or that the clocks agree, so that the samples themselves must be late."""
-        known = "" if self._ahead is None else "; its clock agrees with ours: samples reach it late, or no longer"
+        late = "; its clock agrees with ours: samples reach it late, or no longer, as after a renamed metric or label"
+        known = "" if self._ahead is None else late
         return self.clock_skew or known
 
 
@@ -316,6 +327,11 @@ class PrometheusApi:
             raise self._error(request, what, "unreachable") from error
 
     def _status_error(self, request: QueryRequest, reply: _Reply) -> SourceError:
+        error = self._refusal(request, reply)
+        error.status = reply.status
+        return error
+
+    def _refusal(self, request: QueryRequest, reply: _Reply) -> SourceError:
         words = error_words(reply.body)
         what = f"HTTP {reply.status}"
         what += self._describe_status(request, reply) if words is None else f": {self._quote(request, words, reply)}"
@@ -328,18 +344,16 @@ class PrometheusApi:
         return self._error(request, what, "refused" if refused else "http_status")
 
     def _describe_status(self, request: QueryRequest, reply: _Reply) -> str:
-        """What a status means that comes without a message from Prometheus."""
+        """What a status means that comes without a message from Prometheus, and what its body says."""
         if reply.redirect is not None:
             target = shown_url(reply.redirect.url)
             return f", a redirect to {target}: redirects are not followed, set the URL it should be"
+        page = self._quote(request, words_of_page(reply.body), reply)
+        said = f"; it says: {one_line(page, BODY_SHOWN)}" if page else ""
         if reply.status in (401, 403):
-            said = self._quote(request, words_of_page(reply.body), reply)
-            has_tenant = NO_TENANT not in said
-            refused = (
-                "the credentials were not accepted" if has_tenant else "the header X-Scope-OrgID must name a tenant"
-            )
-            return f": {refused}; it says: {said}" if said else f": {refused}"
-        return STATUSES.get(reply.status, "")
+            is_tenant = NO_TENANT in page
+            return f": {WITHOUT_TENANT if is_tenant else WITHOUT_LOGIN}{said}"
+        return STATUSES.get(reply.status, "") + said
 
     @contextmanager
     def _within(self, request: QueryRequest, time: TimeBudget) -> Iterator[None]:

@@ -193,7 +193,8 @@ class PrometheusSource:
         Until the whole window has been read (`progress`), it is its newest contiguous part.
 
         Raises SourceError with reason unreachable, timeout, http_status, refused, bad_answer, credentials, empty (no
-        series), no_load (none with a finite value >= 0) or stale (the newest is older than ``stale_after`` + step).
+        series, or none in the newest answer while the newest value is too old), no_load (none with a finite value >= 0)
+        or stale (the newest is older than ``stale_after`` + step).
         """
         start, end = self.query.grid(now)
         self._api.notes.begin(now)
@@ -245,6 +246,10 @@ class PrometheusSource:
                 words = f"the answers have been partial for {age:.0f} s: series may be missing"
                 raise SourceError(f"{words}; query: {self.query.shown}", reason="partial")
             return
+        if age > oldest and self._api.notes.nothing_newest:
+            when = f"{series.newest.at:%Y-%m-%dT%H:%M:%SZ}"
+            words = f"the query matches nothing any more; the newest value it had, of {when}, is {age:.0f} s old"
+            raise SourceError(f"{words}{self._api.notes.clock_skew}; query: {self.query.shown}", reason="empty")
         if age > oldest:
             when = f"{series.newest.at:%Y-%m-%dT%H:%M:%SZ}"
             late = f" and the {settling:.0f} s in which points settle" if settling else ""

@@ -122,6 +122,7 @@ class Failure:
     """Why a tick failed, and when; ``component`` and ``reason`` as in the metrics.
 
     ``refusal`` is Prometheus' own error if it rejects the query, since only the query's author can correct it.
+    ``status`` is that of the HTTP answer, if it was an error.
     ``followed_by`` is what failed later in the same tick.
     """
 
@@ -130,6 +131,7 @@ class Failure:
     reason: str
     refusal: str = ""
     followed_by: "Failure | None" = None
+    status: int | None = None
 
     @property
     def chain(self) -> "Sequence[Failure]":
@@ -143,14 +145,15 @@ class Failure:
             words = f"Prometheus refuses the query: {self.refusal}"
         else:
             known = FAILURES.get((self.component, self.reason), "the newest attempt failed")
-            words = f"{known} ({self.component}: {self.reason})"
+            status = "" if self.status is None else f", HTTP {self.status}"
+            words = f"{known}{status} ({self.component}: {self.reason})"
         return words if self.followed_by is None else f"{words}; {self.followed_by.words}"
 
 
 def _describe(error: WorkloadError, at: datetime) -> Failure:
     refusal = error.refusal[:MAX_REFUSAL_LENGTH] if isinstance(error, QueryError) else ""
     followed_by = None if error.followed_by is None else _describe(error.followed_by, at)
-    return Failure(at, error.component, error.reason, refusal, followed_by)
+    return Failure(at, error.component, error.reason, refusal, followed_by, error.status)
 
 
 @attrs.define
