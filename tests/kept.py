@@ -112,6 +112,7 @@ class MemoryStates:
 
     _states: dict[str, tuple[datetime, bytes]] = attrs.field(factory=dict, init=False)
     _histories: dict[str, bytes] = attrs.field(factory=dict, init=False)
+    unreadable: int = attrs.field(default=0, init=False)
 
     async def load_all(self) -> Mapping[str, KeptState]:
         await trio.lowlevel.checkpoint()

@@ -67,6 +67,7 @@ class StateDirectory:
 
     path: Path
     _lock: int
+    unreadable: int = attrs.field(default=0, init=False)
     _threads: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(1), init=False)
 
     @classmethod
@@ -164,7 +165,8 @@ class StateDirectory:
     def _read_all(self) -> Mapping[str, KeptState]:
         """All readable states. Raises OSError if there are some, but none can be read."""
         found, failed = dict[str, KeptState](), list[OSError]()
-        for path in sorted(self.path.glob(f"*{STATE}")):
+        paths = sorted(self.path.glob(f"*{STATE}"))
+        for path in paths:
             try:
                 state = self._read(path, read_state)
             except OSError as error:
@@ -176,6 +178,7 @@ class StateDirectory:
             raise failed[0]
         if failed:
             log.warning("%d kept files cannot be read: %s", len(failed), failed[0])
+        self.unreadable = len(paths) - len(found)
         return found
 
     def _read(self, path: Path, read: "Callable[[bytes], Kept]") -> "Kept | None":

@@ -270,6 +270,11 @@ class StateStore(Protocol):
     save dated in the future does not count: its process has a wrong clock.
     """
 
+    @property
+    def unreadable(self) -> int:
+        """How many states `load_all` found and could not read."""
+        ...
+
     async def load_all(self) -> Mapping[str, KeptState]:
         """Every workload's state, by its key."""
         ...

@@ -117,7 +117,7 @@ ENDPOINTS: Mapping[str, Endpoint] = {
         {
             HTTPStatus.OK: Answer("the explanation", {JSON: EXPLAINED}, STALE),
             HTTPStatus.BAD_REQUEST: _error(
-                "no workload was given, a setting is wrong, a query parameter is unknown, or the request is not HTTP/1.1"
+                "no workload was given, a setting or a parameter is wrong or unknown, or the request is not HTTP/1.1"
             ),
             HTTPStatus.NOT_FOUND: _error("there is no snapshot of that workload, or none yet"),
         },

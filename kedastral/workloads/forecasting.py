@@ -54,8 +54,11 @@ class Forecasting:
             if runner is not None:
                 await keeper.restore(runner, state)
                 taken += 1
-        if states:
-            log.info("continues from the state of %d of %d saved workloads", taken, len(states))
+        unreadable = keeper.states.unreadable
+        if states or unreadable:
+            words = f"; the state of {unreadable} cannot be read" if unreadable else ""
+            saved = len(states) + unreadable
+            log.info("continues from the state of %d of %d saved workloads%s", taken, saved, words)
 
     async def apply(self, configured: ConfiguredFleet) -> Changes:
         """Put ``configured`` into effect while the fleet runs, also for the workloads of ScaledObjects.

@@ -173,10 +173,7 @@ def dated(answer: Reply, seconds: float) -> Reply:
     [
         (-240, "a step; the server's clock is 240 s behind ours, by the Date of its answer: set them right; query"),
         (3600, "a step; the server's clock is 3600 s ahead of ours, by the Date of its answer: set them right; query"),
-        (
-            -2,
-            "a step; its clock agrees with ours: samples reach it late, or no longer, as after a renamed metric or label; query",
-        ),
+        (-2, "a step; its clock agrees with ours: samples reach it late, or no longer, as after a renamed metric"),
     ],
 )
 async def test_a_stale_value_is_told_with_the_skew_of_the_clocks_or_the_lag(

@@ -429,7 +429,9 @@ async def test_a_file_that_cannot_be_used_is_set_aside_with_one_line_and_the_oth
     damaged = state_file(directory).read_bytes()
     with caplog.at_level(logging.WARNING):
         assert set(await directory.load_all()) == {"fine"}
+        assert directory.unreadable == 1
         assert set(await directory.load_all()) == {"fine"}
+        assert directory.unreadable == 0
         assert await directory.load("shop") is None
     [record] = caplog.records
     assert f"{state_file(directory)}.unreadable: " in record.getMessage()

@@ -1017,3 +1017,15 @@ def test_what_the_page_says_of_times_is_what_the_code_does() -> None:
     ):
         assert words in page
     assert Path(ROOT / "docs" / "operations.md").is_file()
+
+
+async def test_a_start_counts_also_the_states_that_it_cannot_read(
+    autojump_clock: MockClock, clock: AcceleratedClock, states: MemoryStates, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "kedastral.config")
+    async with process(states, clock):
+        await trio.sleep(1)
+    states.unreadable = 1
+    async with process(states, clock):
+        words = "continues from the state of 1 of 2 saved workloads; the state of 1 cannot be read"
+        assert words in [record.getMessage() for record in caplog.records]

@@ -46,7 +46,7 @@ REMOVE = LuaScript("return redis.call('DEL', KEYS[1])")
 """-> it is gone."""
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class RedisStates:
     """A `kedastral.core.ports.StateStore` in Redis, for pods that take over each other's workloads.
 
@@ -58,11 +58,13 @@ class RedisStates:
     connection: RedisConnection
     clock: WallClock
     prefix: str = "kedastral"
+    unreadable: int = attrs.field(default=0, init=False)
 
     async def load_all(self) -> Mapping[str, KeptState]:
         """See `kedastral.core.ports.StateStore.load_all`."""
         [answer] = await self.connection.run_scripts([ScriptCall(CHANGES, f"{self.prefix}:states", (0,))])
         names = answer[::2] if isinstance(answer, list) else []
+        self.unreadable = 0
         found = [await self.load(name.decode(errors="surrogatepass")) for name in names if isinstance(name, bytes)]
         return {state.workload: state for state in found if state is not None}
 
@@ -109,6 +111,7 @@ class RedisStates:
         try:
             return await trio.to_thread.run_sync(read, data)
         except StateFormatError as error:
+            self.unreadable += kind == "state"
             fields = of_many(workload, err=one_line(str(error)))
             log.warning("the %s of a workload in Redis cannot be read and counts as missing", kind, extra=fields)
             return None
