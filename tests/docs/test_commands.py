@@ -20,8 +20,9 @@ SHOWN = [
     for page in PAGES
     for words in commands(read(page))
 ]
-EXAMPLE_FOLDER = {"/etc/kedastral": str(ROOT / "deploy" / "fleet" / "config")}
-"""The replacement for a folder of the reader's."""
+EXAMPLE = str(ROOT / "deploy" / "fleet" / "config")
+EXAMPLE_FOLDER = {"/etc/kedastral": EXAMPLE, "deployed.yaml": EXAMPLE}
+"""The replacement for files of the reader's."""
 CONFIGURATION = ROOT / "docs" / "configuration.md"
 FOLDERS = ("benchmarks", "deploy", "docs", "kedastral", "proto", "tests")
 
