@@ -251,12 +251,21 @@ async def test_a_query_that_matches_nothing_any_more_is_empty_though_its_past_is
     assert caught.value.reason == "empty"
 
 
-async def test_series_that_end_in_the_newest_answer_are_stale_and_not_empty() -> None:
-    source = source_of(Server(matrix([(T - 60, "5"), (T, "5")])))
+async def test_a_renamed_metric_is_stale_for_an_hour_while_its_old_series_match_and_then_empty() -> None:
+    def until_then(request: httpx.Request) -> httpx.Response:
+        asked = {name: float(request.url.params[name]) for name in ("start", "end", "step")}
+        times = np.arange(asked["start"], min(asked["end"], T) + 1, asked["step"])
+        return success([{"metric": {}, "values": [[at, "5"] for at in times.tolist()]}] if len(times) else [])(request)
+
+    source = source_of(until_then, points=360)
     await source.history(END)
-    with pytest.raises(SourceError) as caught:
-        await source.history(END + timedelta(seconds=240))
-    assert caught.value.reason == "stale"
+    reasons = list[str]()
+    for minute in range(4, 71):
+        with pytest.raises(SourceError) as caught:
+            await source.history(END + timedelta(minutes=minute))
+        reasons.append(caught.value.reason)
+    assert set(reasons[:56]) == {"stale"}
+    assert reasons[-1] == "empty"
 
 
 @pytest.mark.parametrize(

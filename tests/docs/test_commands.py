@@ -97,6 +97,7 @@ LEFT = {
     ".": "of the shell",
     "for": "of the shell",
     "do": "of the shell",
+    "mv": "of the shell",
     "sleep": "of the shell",
     "done": "of the shell",
 }

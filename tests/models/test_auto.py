@@ -358,3 +358,12 @@ def test_what_has_hardly_varied_has_little_part_in_a_ridge() -> None:
     features, target = rng.normal(0, 1e-8, (1000, 3)), rng.normal(0, 0.01, 1000)  # rounding errors, and noise
     ridge = fit_ridge(features, target, np.ones(1000))
     assert abs(ridge.predict(np.array([[0.5, -0.5, 0.5]]))[0]) < 0.05  # a jump by half
+
+
+def test_one_load_test_is_hardly_repeated_on_the_next_day() -> None:
+    """docs/operations.md says so: less than a fifth more."""
+    minutes = 14 * DAY
+    load = busy(minutes)
+    usual = forecast(load)
+    load[-DAY : -DAY + 60] *= 4  # the same hour, yesterday
+    assert (forecast(load) / usual).max() < 1.2
