@@ -21,6 +21,7 @@ from kedastral.core.data_quality.lost_series import LostSeries
 from kedastral.core.data_quality.outliers import Outliers
 from kedastral.core.explanation import Change, Explanation, PlannedStep, Stage
 from kedastral.core.forecast import Forecast
+from kedastral.core.outage import Outage
 from kedastral.core.planning.stabilization import Resumption
 from kedastral.core.planning.status import OK, ForecastStatus, StatusCode
 from kedastral.core.series import Observation, Series, fill_gaps
@@ -420,7 +421,7 @@ def _make_converter(*, all_problems: bool) -> Converter:
     converter = Converter(detailed_validation=all_problems)
     add_strict_types(converter)
     converter.register_unstructure_hook(float, _write_number)
-    for document in (_ExpertDocument, _SnapshotDocument, Stage, Change, PlannedStep, Explanation):
+    for document in (_ExpertDocument, _SnapshotDocument, Stage, Change, PlannedStep, Outage, Explanation):
         names = {field.name: override(rename=camel_case(field.name)) for field in attrs.fields(document)}
         # cattrs takes the overrides of fields as keywords among its own, which type hints cannot express
         unstructure = make_dict_unstructure_fn(

@@ -210,11 +210,14 @@ def print_explanation(document: Mapping[str, Any]) -> None:
     if not console.is_terminal:
         console = Console(width=PLAIN_WIDTH, highlight=False)
     other = document.get("whatIf")
-    lines = [document["sentence"]]
+    outage = document.get("outage")
+    lines = [] if outage is None else [outage["sentence"]]
+    lines.append(document["sentence"])
     if other is not None:
         lines.append("What if: " + other["sentence"])
     still = "; KEDA is still told 0" if _is_observed(document) else ""
-    lines.append(f"By the plan {_next_words(document)}{still}.")
+    if outage is None or outage["followsPlan"]:  # else what comes next is not by the plan
+        lines.append(f"By the plan {_next_words(document)}{still}.")
     if other is not None:
         lines.append(f"What if: {_beside(document, other)}by that plan {_next_words(other)}.")
     for line in lines:
@@ -228,6 +231,10 @@ def _next_words(document: Mapping[str, Any]) -> str:
     if change is not None:
         dated = _is_another_day(change, document)
         return f"it will be {change['replicas']} from {_clock(change['at'], dated=dated)} UTC on"
+    outage = document.get("outage") or {}
+    if outage.get("until") is not None:
+        dated = _is_another_day({"at": outage["until"]}, document)
+        return f"it stays so until {_clock(outage['until'], dated=dated)} UTC"
     # the floor holds more than the plan, and follows the newest load
     held = document["plan"][-1]["replicas"] < document["planned"]
     return "it stays so while the load stays" if held else "it stays so"

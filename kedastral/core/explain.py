@@ -22,6 +22,7 @@ from kedastral.core.capacity import (
     without_idle_steps,
 )
 from kedastral.core.explanation import LIMITS, Change, Effect, Explanation, PlannedStep, Stage, StageName, Unit, apply
+from kedastral.core.outage import Outage, find_outage, plan_ends
 from kedastral.core.planning.basis import PlanBasis, make_stages
 from kedastral.core.planning.service_level import PlanStages, SteeredBasis
 from kedastral.core.planning.stabilization import (
@@ -32,7 +33,7 @@ from kedastral.core.planning.stabilization import (
     highest_within,
     stabilization_window,
 )
-from kedastral.core.planning.status import format_span
+from kedastral.core.planning.status import Failure, format_span
 from kedastral.core.planning.uncertainty import upper_path
 from kedastral.core.series import MINUTE, Floats
 from kedastral.core.serving import (
@@ -52,9 +53,10 @@ CLEARLY_MORE = 1.1
 """From this ratio on, say that peaks of earlier hours and days raised the load that is planned for."""
 
 
-def explain(snapshot: Snapshot, now: datetime, policy: StalePolicy) -> Explanation:
-    """The explanation of `decide` for the same arguments."""
+def explain(snapshot: Snapshot, now: datetime, policy: StalePolicy, failure: Failure | None = None) -> Explanation:
+    """The explanation of `decide` for the same arguments; ``failure`` is why the newest attempt to forecast failed."""
     decision, planned = decide(snapshot, now, policy), replicas_at(snapshot, now)
+    outage = find_outage(snapshot, now, policy, failure)
     stages = None if snapshot.basis is None else make_stages(snapshot.basis, snapshot.forecast)
     chain = _make_chain(snapshot, now, decision, policy, stages)
     sentence, variants = f"{_head(decision, planned)}: {_reason(chain)}.", leave_out_each(snapshot, stages)
@@ -73,10 +75,11 @@ def explain(snapshot: Snapshot, now: datetime, policy: StalePolicy) -> Explanati
         stale=decision.stale,
         sentence=sentence,
         decided_by=chain.decided_by,
-        next_change=find_next_change(snapshot, now),
+        next_change=_before(outage, find_next_change(snapshot, now)),
         largest_at=_time_of(snapshot, _largest_step(snapshot, now)),
         stages=tuple(chain.stages),
         plan=tuple(_steps(snapshot, stages)),
+        outage=outage,
     )
 
 
@@ -385,7 +388,8 @@ def _add_serving(chain: _Chain, snapshot: Snapshot, decision: Decision, policy: 
         words = decision.reason or "the desired replicas before the start are not known"
         chain.add(StageName.RESUMPTION, Effect.SETS, None, Unit.PODS, words)
     elif mode is Mode.SCALE and decision.stale:
-        words = f"{decision.reason}: {_ON_STALE[policy.on_stale]}"
+        is_used_up = policy.on_stale is OnStale.RIDE_FORECAST and told is None
+        words = f"{decision.reason}: {_USED_UP if is_used_up else _ON_STALE[policy.on_stale]}"
         chain.add(StageName.STALE, Effect.SETS, told, Unit.PODS, words)
     else:
         age = format_span(snapshot.age(now))
@@ -402,6 +406,7 @@ _ON_STALE = {
     OnStale.RIDE_FORECAST: "the old plan counts while it covers the lead time",
     OnStale.ERROR: "KEDA gets an error and holds its replicas",
 }
+_USED_UP = "the old plan does not cover the lead time, so KEDA gets an error and holds its replicas"
 
 
 def _head(decision: Decision, planned: int) -> str:
@@ -479,7 +484,7 @@ def _lowered_words(chain: _Chain, forecast: float) -> str:
 def find_next_change(snapshot: Snapshot, now: datetime) -> Change | None:
     """When the plan's number next changes, read until it no longer covers the lead time."""
     unaging = StalePolicy(stale_after=LONG, on_stale=OnStale.ERROR, mode=Mode.SCALE)
-    end = snapshot.ends_at - timedelta(seconds=snapshot.lead_time)
+    end = plan_ends(snapshot)
     said, moment = replicas_at(snapshot, now), now
     for _ in range(2 * len(snapshot.replicas) + 4):
         passes = seconds_unchanged(snapshot, moment, unaging)
@@ -489,6 +494,12 @@ def find_next_change(snapshot: Snapshot, now: datetime) -> Change | None:
         if replicas_at(snapshot, moment) != said:
             return Change(moment, replicas_at(snapshot, moment))
     return None
+
+
+def _before(outage: Outage | None, change: Change | None) -> Change | None:
+    """``change``, if KEDA is still told the plan then; None if it will be told something else by then."""
+    over = outage is not None and outage.until is not None and change is not None and change.at >= outage.until
+    return None if over else change
 
 
 def _steps(snapshot: Snapshot, stages: PlanStages | None) -> Iterator[PlannedStep]:

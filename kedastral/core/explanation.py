@@ -12,6 +12,8 @@ from enum import StrEnum
 
 import attrs
 
+from kedastral.core.outage import Outage
+
 
 class StageName(StrEnum):
     """The stages of an answer, in this order."""
@@ -110,7 +112,8 @@ class Explanation:
 
     ``planned`` is what the plan says, whatever KEDA is told. ``decided_by`` is the last stage that changed the number.
     ``next_change`` is that of the plan, None if its number stays the same to the end. ``largest_at`` is when the
-    largest step within the lead time begins: the one that the stages are about.
+    largest step within the lead time begins: the one that the stages are about. ``outage`` is set while there is no new
+    forecast; to be said first.
     """
 
     workload: str
@@ -124,6 +127,7 @@ class Explanation:
     largest_at: datetime
     stages: tuple[Stage, ...]
     plan: tuple[PlannedStep, ...]
+    outage: Outage | None = None
 
 
 LIMITS = frozenset(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``GET /explain``: why KEDA is told what it is told, and what it would be told under other settings."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
 
@@ -11,6 +11,7 @@ from quart_trio import QuartTrio
 from werkzeug.datastructures import MultiDict
 
 from kedastral.core.explain import explain
+from kedastral.core.planning.status import Failure
 from kedastral.core.serving import Snapshot, StalePolicy
 from kedastral.core.what_if import OtherSettings, what_if
 from kedastral.serving.answers import LongAnswers, answer_error, find_unknown, mark_stale
@@ -33,8 +34,8 @@ TRIED: Mapping[str, Setting] = {
 """The settings that may be tried, by parameter."""
 
 
-def add_explain(app: QuartTrio, view: SnapshotView) -> None:
-    """Add the route to ``app``."""
+def add_explain(app: QuartTrio, view: SnapshotView, failing: Callable[[], Mapping[str, Failure]] = dict) -> None:
+    """Add the route to ``app``; ``failing`` says why the newest attempts to forecast failed, by workload."""
     answers = LongAnswers()
 
     @app.get("/explain", provide_automatic_options=False)
@@ -52,14 +53,16 @@ def add_explain(app: QuartTrio, view: SnapshotView) -> None:
         if snapshot is None:
             return answer_error(404, "snapshot not found")
         now, policy = view.clock.now(), view.policy_of(workload)
-        response = await answers.answer_json(partial(_explain, snapshot, other, now, policy))
+        response = await answers.answer_json(partial(_explain, snapshot, other, now, policy, failing().get(workload)))
         return mark_stale(response, stale=policy.is_stale(snapshot, now))
 
 
-def _explain(snapshot: Snapshot, other: OtherSettings, now: datetime, policy: StalePolicy) -> JsonValue:
-    document: dict[str, JsonValue] = write_explanation(explain(snapshot, now, policy))
+def _explain(
+    snapshot: Snapshot, other: OtherSettings, now: datetime, policy: StalePolicy, failure: Failure | None
+) -> JsonValue:
+    document: dict[str, JsonValue] = write_explanation(explain(snapshot, now, policy, failure))
     if not other.is_empty:
-        document["whatIf"] = write_explanation(explain(what_if(snapshot, other), now, policy))
+        document["whatIf"] = write_explanation(explain(what_if(snapshot, other), now, policy, failure))
     return document
 
 

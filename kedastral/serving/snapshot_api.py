@@ -79,8 +79,9 @@ def create_app(
     app.config["PROPAGATE_EXCEPTIONS"] = False
     if serves_forecasts:
         _add_forecast(app, view)
-        add_explain(app, view)
-        add_workloads(app, workloads or WorkloadsView(view), lambda: readiness.warnings)
+        workloads = workloads or WorkloadsView(view)
+        add_explain(app, view, workloads.failing)
+        add_workloads(app, workloads, lambda: readiness.warnings)
         add_page(app)
     _add_probes(app, view, readiness)
     _add_metrics(app, view, registry)

@@ -249,14 +249,16 @@ async def answer_workload(answers: LongAnswers, view: WorkloadsView, key: str, s
     if snapshot is None:
         document["told"] = told
         return answer_json(200, document)
-    response = await answers.answer_json(lambda: document | _describe_plan(snapshot, now, policy))
+    response = await answers.answer_json(lambda: document | _describe_plan(snapshot, now, policy, failure))
     return mark_stale(response, stale=stale)
 
 
-def _describe_plan(snapshot: Snapshot, now: datetime, policy: StalePolicy) -> dict[str, JsonValue]:
+def _describe_plan(
+    snapshot: Snapshot, now: datetime, policy: StalePolicy, failure: Failure | None
+) -> dict[str, JsonValue]:
     return {
         "snapshot": write_snapshot(snapshot),
-        "explanation": write_explanation(explain(snapshot, now, policy)),
+        "explanation": write_explanation(explain(snapshot, now, policy, failure)),
         "staleAfter": policy.stale_after,
         "observed": snapshot.mode is Mode.OBSERVE,
         "accuracy": _accuracy(snapshot),

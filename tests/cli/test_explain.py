@@ -11,7 +11,8 @@ import pytest
 from kedastral.cli import explain
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.explain import explain as explain_answer
-from kedastral.core.serving import Mode, StalePolicy
+from kedastral.core.planning.status import Failure
+from kedastral.core.serving import Mode, OnStale, StalePolicy
 from kedastral.core.what_if import OtherSettings, what_if
 from kedastral.settings.declarations import RemoteAccess
 from kedastral.wire import dump_json, write_explanation
@@ -194,6 +195,28 @@ def test_in_mode_observe_the_next_change_is_the_plans_alone(monkeypatch: pytest.
     first, second = outcome.out.splitlines()[:2]
     assert first.startswith("KEDA is told 0, since the mode is observe; the plan says 12 replicas: the forecast ")
     assert second == "By the plan it stays so; KEDA is still told 0."
+
+
+@pytest.mark.parametrize(
+    ("on_stale", "minutes", "lines"),
+    [
+        (
+            OnStale.RIDE_FORECAST,
+            3,
+            ["No new forecast since", "KEDA is told 12", "By the plan it stays so until 14:55:00 UTC."],
+        ),
+        (OnStale.RIDE_FORECAST, 28, ["No new forecast since", "KEDA is told no number", ""]),
+        (OnStale.DEFAULT_MIN, 3, ["No new forecast since", "KEDA is told 2", ""]),
+    ],
+)
+def test_an_outage_comes_first_and_the_plan_only_where_it_counts(
+    monkeypatch: pytest.MonkeyPatch, on_stale: OnStale, minutes: float, lines: list[str]
+) -> None:
+    now, failure = SNAPSHOT.made_at + timedelta(minutes=minutes), Failure(SNAPSHOT.made_at, "source", "unreachable")
+    said = explain_answer(SNAPSHOT, now, StalePolicy(on_stale=on_stale), failure)
+    out = run(monkeypatch, lambda _: httpx.Response(200, text=dump_json(write_explanation(said))), "shop").out
+    assert [line[: len(words)] for line, words in zip(out.splitlines(), lines, strict=False)] == lines
+    assert ": its Prometheus cannot be reached (source: unreachable). " in out.splitlines()[0]
 
 
 def test_a_refusal_names_the_flags_and_leaves_what_it_quotes(monkeypatch: pytest.MonkeyPatch) -> None:

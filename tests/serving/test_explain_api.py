@@ -9,12 +9,14 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import trio
 from quart_trio import QuartTrio
 from trio.testing import MockClock
 
 from kedastral.core.capacity import PlanPolicy
 from kedastral.core.explain import explain
 from kedastral.core.explanation import Explanation
+from kedastral.core.planning.status import Failure
 from kedastral.core.serving import Snapshot, StalePolicy
 from kedastral.serving import explain_api, workloads_api
 from kedastral.serving.metrics import Metrics
@@ -22,6 +24,7 @@ from kedastral.serving.readiness import Readiness
 from kedastral.serving.snapshot_api import create_app
 from kedastral.serving.store import MemoryStore
 from kedastral.serving.view import SnapshotView
+from kedastral.serving.workloads_api import WorkloadsView
 from kedastral.wire import dump_json, explanation_schema
 from kedastral.workloads.tick import ForecastLoop, Workload
 from tests.docs.pages import ROOT, read, tables
@@ -56,6 +59,25 @@ async def test_the_answer_is_explained(autojump_clock: MockClock) -> None:
         "at": "2026-03-01T12:00:00Z", "load": 900, "upper": 900, "plannedFor": 1080, "needed": 6, "replicas": 6,
     }  # fmt: skip
     assert "whatIf" not in document
+
+
+async def test_during_an_outage_the_cause_comes_with_the_answer(autojump_clock: MockClock) -> None:
+    store, clock = MemoryStore(), wall_clock()
+    await store.put(make_snapshot())
+    view = SnapshotView(store, lambda _: StalePolicy(120.0), clock)
+    workloads = WorkloadsView(view, failing=lambda: {"shop": Failure(clock.now(), "source", "unreachable")})
+    app = create_app(view, Readiness.of(()), Metrics().registry, workloads=workloads)
+    await trio.sleep(130)
+    _, document = await ask(app, "?workload=shop")
+    assert document["outage"] == {
+        "sentence": (
+            "No new forecast since 12:00:00 UTC, for 2 min: its Prometheus cannot be reached (source: unreachable). "
+            "KEDA is told the default minimum, 2, until there is one; the plan says 9."
+        ),
+        "brief": "since 12:00 UTC; KEDA is told the default minimum, 2",
+        "since": "2026-03-01T12:00:00Z",
+        "followsPlan": False,
+    }
 
 
 async def test_other_settings_are_shown_beside_those_in_force_and_nothing_is_kept(autojump_clock: MockClock) -> None:
@@ -122,9 +144,9 @@ async def test_an_explanation_is_computed_beside_the_event_loop(
     """That of a week's plan takes a tenth of a second, in which KEDA is answered."""
     app, threads = await make_app(), list[Thread]()
 
-    def explain_here(snapshot: Snapshot, now: datetime, policy: StalePolicy) -> Explanation:
+    def explain_here(snapshot: Snapshot, now: datetime, policy: StalePolicy, failure: Failure | None) -> Explanation:
         threads.append(current_thread())
-        return explain(snapshot, now, policy)
+        return explain(snapshot, now, policy, failure)
 
     monkeypatch.setattr(module, "explain", explain_here)
     path = "/explain?workload=shop" if module is explain_api else "/api/workloads/shop"

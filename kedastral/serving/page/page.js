@@ -343,14 +343,22 @@ function figure(name, value, more) {
   return place;
 }
 
+// what comes next: by the plan, unless the plan is not what KEDA is told until there is a new forecast
+function nextFigure(page) {
+  const why = page.explanation, {nextChange: change, outage} = why;
+  if (outage && !outage.followsPlan) return figure("Next", why.told === undefined ? "nothing" : number(why.told), "until there is a new forecast");
+  const lasts = outage ? `until ${clock(secondsOf(outage.until))}` : why.plan.at(-1).replicas < why.planned ? "while the load stays" : "to its end";
+  const next = change ? `from ${clock(secondsOf(change.at))}` : lasts;
+  return figure("Next, by the plan", change ? number(change.replicas) : "the same", page.observed ? `${next}; KEDA is still told 0` : next);
+}
+
 function showFigures(page) {
-  const why = page.explanation, change = why.nextChange;
+  const why = page.explanation;
   const toldNow = why.told === undefined ? "nothing" : number(why.told);
   const planned = `${page.observed ? "mode observe; " : ""}the plan says ${number(why.planned)}`;
-  const next = change ? `from ${clock(secondsOf(change.at))}` : why.plan.at(-1).replicas < why.planned ? "while the load stays" : "to its end";
   const figures = [
     figure("Desired replicas", toldNow, why.told === undefined ? "it holds its replicas" : why.told === why.planned && !page.observed ? "replicas" : planned),
-    figure("Next, by the plan", change ? number(change.replicas) : "the same", page.observed ? `${next}; KEDA is still told 0` : next),
+    nextFigure(page),
     figure("Load now", number(page.load), page.loadAt ? `in the unit of the query, measured at ${clock(secondsOf(page.loadAt))}` : ""),
     figure("Forecast", `${span(secondsOf(page.at) - secondsOf(page.madeAt))} old`, `stale after ${span(page.staleAfter)}`),
   ];
@@ -441,7 +449,8 @@ function showWorkload(page) {
   setWords("state", page.state);
   find("state").className = `state urgency-${page.urgency}`;
   find("mode").hidden = !page.observed;
-  setWords("reason", page.state === "waiting" ? "" : page.reason);
+  const outage = page.explanation && page.explanation.outage;
+  setWords("reason", page.state === "waiting" ? "" : outage ? outage.sentence : page.reason);
   find("reason").className = ["wrong", ""][page.urgency] ?? "quiet";
   showTables(page);
   hintSettings(page.settings);
