@@ -250,6 +250,7 @@ def make_forecasting(
         store.terms = fleet.terms
     metrics.show_failures(fleet.failing)
     resolver = FleetResolver(fleet, builder)
+    builder.recent.policy_of = resolver.policy_of
     if storage.division is not None:
         storage.division.known = resolver.known
     if keeper is not None:

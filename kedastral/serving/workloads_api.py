@@ -222,7 +222,7 @@ def _load(value: float) -> float:
 def _history(recent: RecentLoad | None) -> dict[str, JsonValue]:
     if recent is None:
         return {}
-    start = epoch_seconds(recent.start)
+    start, others = epoch_seconds(recent.start), recent.other_answers
     loads: list[JsonValue] = [float(value) if np.isfinite(value) else None for value in recent.loads]
     return {
         "load": {"start": start, "step": recent.step, "values": loads},
@@ -230,6 +230,10 @@ def _history(recent: RecentLoad | None) -> dict[str, JsonValue]:
             "times": recent.planned_at.tolist(),
             "values": [None if math.isnan(one) else int(one) for one in recent.planned],
         },
+        "told": [
+            {"from": begin, "until": end, "replicas": None if math.isnan(told) else int(told)}
+            for begin, end, told in zip(others.begins, others.ends, others.told, strict=True)
+        ],
         "expected": {"times": recent.expected_at.tolist(), "values": recent.expected.tolist()},
         "bytes": recent.bytes_used,
     }
@@ -245,7 +249,7 @@ async def answer_workload(answers: LongAnswers, view: WorkloadsView, key: str, s
     document = _describe(key, snapshot, judge(snapshot, failure, stale=stale, holds=told is None))
     document["at"] = write_time(now)
     document["settings"] = [{"name": one.name, "value": one.value, "origin": one.origin} for one in settings]
-    document["history"] = _history(view.recent.get(key))
+    document["history"] = _history(view.recent.get_until(snapshot, now))
     if snapshot is None:
         document["told"] = told
         return answer_json(200, document)

@@ -92,6 +92,7 @@ class LiveSite:
     recent: RecentLoads = attrs.field(init=False)
     failures: dict[str, Failure] = attrs.field(factory=dict, init=False)
     keys: list[str] = attrs.field(factory=list, init=False)
+    policy: StalePolicy = STALE
     readiness: Readiness = attrs.field(factory=lambda: Readiness.of(()), init=False)
     _thread: threading.Thread | None = attrs.field(default=None, init=False)
     _stop: trio.Event | None = attrs.field(default=None, init=False)
@@ -99,7 +100,7 @@ class LiveSite:
     _up: threading.Event = attrs.field(factory=threading.Event, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.recent = RecentLoads(lambda key: self.store.get(key) is not None)
+        self.recent = RecentLoads(lambda key: self.store.get(key) is not None, lambda _: self.policy)
 
     def __enter__(self) -> "LiveSite":
         self.start()
@@ -175,7 +176,7 @@ class LiveSite:
         self._trio, self._stop = trio.lowlevel.current_trio_token(), trio.Event()
         listener = socket.create_server(("127.0.0.1", self.port))
         listener.setblocking(False)
-        view = SnapshotView(self.store, lambda _: STALE, FrozenClock())
+        view = SnapshotView(self.store, lambda _: self.policy, FrozenClock())
         shown = WorkloadsView(view, self.recent, lambda: self.keys, lambda: self.failures, self._settings)
         token = self.token
         gate = None if token is None else TokenGate(lambda: token)

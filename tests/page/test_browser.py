@@ -11,7 +11,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Route, expect
 
 from kedastral.core.planning.status import Failure
-from kedastral.core.serving import Mode
+from kedastral.core.serving import Mode, OnStale, StalePolicy
 from tests.page.conftest import NOTHING_AT_THE_LEFT_EDGE, PATIENCE
 from tests.page.sites import HOSTILE, NOW, LiveSite, day, plan_at
 
@@ -532,6 +532,33 @@ def test_a_prometheus_that_is_gone_is_said_on_both_pages_until_it_is_back(browse
     del site.failures["shop/web"]
     expect(page.locator("#summary")).to_have_text("1 in all, none needs attention")
     window.close()
+
+
+def test_what_keda_is_told_in_an_outage_is_drawn_and_the_plan_is_not_called_next(
+    browser: Browser, site: LiveSite
+) -> None:
+    drawn = """() => charts["replicas-chart"].plot.series.map((one) => one.label)"""
+    for policy, label, words, read in (
+        (OnStale.DEFAULT_MIN, True, "KEDA is told the default minimum, 2, until there is one", "2until there is a new"),
+        (OnStale.ERROR, False, "KEDA gets an error and holds its replicas until there is one", "nothinguntil there is"),
+    ):
+        site.policy, key = StalePolicy(120.0, policy), f"shop/{policy}"
+        for minute in range(60, 32, -1):
+            site.publish(key, NOW - timedelta(minutes=minute), 300.0)
+        site.failures[key] = Failure(NOW, "source", "http_status")
+        window = Window(browser, site, dark=label)
+        page = window.open(f"/workloads/{key}")
+        expect(page.locator("#reason")).to_contain_text(
+            "No new forecast since 08:42:04 UTC, for 33 min: its Prometheus"
+        )
+        expect(page.locator("#reason")).to_contain_text(words)
+        expect(page.locator("#figures div", has_text="Next")).to_contain_text(f"Next{read}")
+        expect(page.locator("#read")).to_have_text("KEDA is not told the plan now.")
+        expect(page.locator("#replicas-chart canvas")).to_be_visible()
+        assert ("told KEDA instead" in page.evaluate(drawn)) is label
+        assert len(page.evaluate("charts['replicas-chart'].time.held")) == (not label)
+        window.check_access()
+        window.close()
 
 
 def test_where_a_token_is_asked_for_the_tab_keeps_it(browser: Browser) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from kedastral.core.forecast import Forecast
 from kedastral.core.series import Series
-from kedastral.core.serving import Snapshot
+from kedastral.core.serving import Mode, OnStale, Snapshot, StalePolicy
 from kedastral.serving.recent import MAX_POINTS, RecentLoad, RecentLoads
 from tests.parts import START, make_snapshot
 
@@ -115,6 +115,95 @@ def test_what_another_pod_planned_meanwhile_replaces_only_that_time() -> None:
     assert recent is not None
     assert recent.planned.tolist() == [7, 3, 4, 5]
     assert recent.planned_at.tolist() == sorted(recent.planned_at)
+
+
+RIDE, DEFAULT_MIN = StalePolicy(on_stale=OnStale.RIDE_FORECAST), StalePolicy(on_stale=OnStale.DEFAULT_MIN)
+ERROR, OBSERVE = StalePolicy(on_stale=OnStale.ERROR), StalePolicy(mode=Mode.OBSERVE)
+
+
+@pytest.mark.parametrize(
+    ("policy", "spans"),
+    [
+        (DEFAULT_MIN, [(2, 40, 2)]),
+        (ERROR, [(2, 40, None)]),
+        (RIDE, [(29, 40, None)]),
+        (OBSERVE, [(0, 41, 0)]),
+    ],
+)
+def test_what_keda_was_told_instead_of_the_plan_is_kept(
+    policy: StalePolicy, spans: list[tuple[float, float, int | None]]
+) -> None:
+    """There is no new forecast for 40 minutes, the plan has 30, and the lead time is one."""
+    recents = RecentLoads(lambda _: True, lambda _: policy)
+    recents.record(history_until(START, 10), at(0, 3))
+    for minutes in (1.0, 17.3, 33.0):  # whoever looks meanwhile changes nothing
+        recents.get_until(at(0, 3), START + timedelta(minutes=minutes))
+    recents.record(history_until(START, 10), at(40, 3))
+    recent = recents.get_until(at(40, 3), START + timedelta(minutes=41))
+    assert recent is not None
+    assert told_instead(recent) == [(pytest.approx(a, abs=0.001), pytest.approx(b, abs=0.001), r) for a, b, r in spans]
+
+
+def told_instead(recent: RecentLoad) -> list[tuple[float, float, int | None]]:
+    """When and what, in minutes since `START`."""
+    others, begin = recent.other_answers, START.timestamp()
+    return [
+        ((a - begin) / 60, (b - begin) / 60, None if np.isnan(replicas) else int(replicas))
+        for a, b, replicas in zip(others.begins, others.ends, others.told, strict=True)
+    ]
+
+
+def test_an_old_plan_that_counts_is_followed_step_by_step() -> None:
+    recents = RecentLoads(lambda _: True, lambda _: RIDE)
+    falling = make_snapshot([9] * 5 + [7] * 5 + [4] * 20, made_at=START, lead=60.0, floor=None)
+    recents.record(history_until(START, 10), falling)
+    recent = recents.get_until(falling, START + timedelta(minutes=12))
+    assert recent is not None
+    assert recent.planned.tolist() == [9, 7, 4]
+    begin = START.timestamp()
+    assert recent.planned_at.tolist() == pytest.approx([begin, begin + 300, begin + 600], abs=0.001)
+    assert told_instead(recent) == []
+
+
+def test_a_fresh_plan_is_what_keda_is_told() -> None:
+    recents = RecentLoads(lambda _: True, lambda _: DEFAULT_MIN)
+    for minutes in range(60):
+        recents.record(history_until(START, 10), at(minutes, 3 + minutes % 4))
+    recent = recents.get("shop")
+    assert recent is not None
+    assert told_instead(recent) == []
+
+
+def test_what_another_pod_told_keda_meanwhile_is_not_made_up() -> None:
+    recents = RecentLoads(lambda _: True, lambda _: DEFAULT_MIN)
+    recents.record(history_until(START, 10), at(0, 3))
+    recent = recents.get_until(at(30, 3), START + timedelta(minutes=31))
+    assert recent is not None
+    assert told_instead(recent) == []
+    recents.restore(at(30, 5), ())
+    recents.record(history_until(START, 10), at(32, 3))
+    assert told_instead(recent) == []
+
+
+def test_a_clock_set_back_takes_away_what_was_told_in_the_future() -> None:
+    recents = RecentLoads(lambda _: True, lambda _: DEFAULT_MIN)
+    recents.record(history_until(START, 10), at(0, 3))
+    recent = recents.get_until(at(0, 3), START + timedelta(minutes=30))
+    assert recent is not None
+    recents.record(history_until(START, 10), at(10, 3))
+    assert [(round(a), round(b)) for a, b, _ in told_instead(recent)] == [(2, 10)]
+    recents.record(history_until(START, 10), at(1, 3))
+    assert told_instead(recent) == []
+
+
+def test_a_long_outage_costs_no_more_than_the_plan_has_steps() -> None:
+    recents = RecentLoads(lambda _: True, lambda _: DEFAULT_MIN)
+    recents.record(history_until(START, 10), at(0, 3))
+    recents.record(history_until(START, 10), at(30 * 24 * 60, 3))
+    recent = recents.get("shop")
+    assert recent is not None
+    [(begin, end, replicas)] = told_instead(recent)
+    assert (end - begin, replicas) == (pytest.approx(6 * 60), 2)
 
 
 def test_gaps_stay_gaps_and_loads_too_large_stay_finite() -> None:

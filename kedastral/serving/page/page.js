@@ -254,7 +254,8 @@ function shownTimes(low, {now, lead, planEnd}) {
   return [Math.min(Math.max(low, now - SHOWN), now - least), end];
 }
 
-// `time` has what all charts share: now, the end of the plan, and the lead time, for which the plan is read: it is shaded
+// `time` has what all charts share: now, the end of the plan, and the lead time, for which the plan is read: it is shaded;
+// `held` are the times in which KEDA was told no number
 function draw(id, data, lines, time, words) {
   const place = find(id), axis = {stroke: colour("--quiet"), grid: {stroke: colour("--line"), width: 1}, ticks: {stroke: colour("--line")}};
   const theme = `${dark.matches} ${place.clientWidth}`;
@@ -266,6 +267,23 @@ function draw(id, data, lines, time, words) {
   }
   if (charts[id]) charts[id].plot.destroy();
   const kept = charts[id] = {theme, time, count: lines.length};
+  const markHeld = (plot) => {
+    const {left, top, width, height} = plot.bbox, context = plot.ctx, words = "KEDA holds";
+    context.save();
+    context.font = `600 ${12 * devicePixelRatio}px system-ui, sans-serif`;
+    context.textAlign = "left";
+    context.textBaseline = "bottom";
+    const room = context.measureText(words).width;
+    for (const [from, until] of kept.time.held || []) {
+      const begin = Math.max(plot.valToPos(from, "x", true), left), end = Math.min(plot.valToPos(until, "x", true), left + width);
+      if (end <= left) continue;
+      context.fillStyle = colour("--bad-back");
+      context.fillRect(begin, top, Math.max(end - begin, 2), height);
+      context.fillStyle = colour("--bad");
+      context.fillText(words, Math.min(Math.max((begin + end - room) / 2, left), left + width - room), top + height - 4 * devicePixelRatio);
+    }
+    context.restore();
+  };
   const markNow = (plot) => {
     const x = Math.round(plot.valToPos(kept.time.now, "x", true)), context = plot.ctx;
     const end = Math.round(plot.valToPos(kept.time.now + kept.time.lead, "x", true));
@@ -289,8 +307,15 @@ function draw(id, data, lines, time, words) {
       spanGaps: true, points: {show: false}, value: (plot, value) => number(value) || "–", ...line}))],
     // dir -1: only where the line is above the other one; a line that is below it has no margin to show
     bands: lines.flatMap((line, i) => (line.marginTo ? [{series: [i + 1, line.marginTo], fill: colour("--band"), dir: -1}] : [])),
-    hooks: {draw: [markNow]},
+    hooks: {drawClear: [markHeld], draw: [markNow]},
   }, data, place);
+}
+
+// what KEDA was told where that was not the plan: a line with gaps in between
+function toldLine(others) {
+  const points = others.filter((one) => one.replicas !== null).flatMap(({from, until, replicas}) =>
+    [[from, replicas], [Math.max(until - 0.002, from), replicas], [Math.max(until - 0.001, from + 0.001), null]]);
+  return [points.map(([at]) => at), points.map(([, value]) => value)];
 }
 
 function drawCharts(page) {
@@ -300,12 +325,20 @@ function drawCharts(page) {
   const time = {now, lead, planEnd: end};
   const load = history.load ? [history.load.values.map((_, i) => history.load.start + i * history.load.step), [...history.load.values]] : [[], []];
   const planned = history.planned && history.planned.times.length ? band(history.planned.times.map((at, i) => [at, history.planned.values[i]]), now) : [[], []];
-  const ahead = (explanation) => band(explanation.plan.map((one) => [secondsOf(one.at), one.replicas]), end);
+  // from now on: what it was before is in what was planned so far
+  const ahead = ({plan: steps}) => band(steps.map((one, i) => [secondsOf(one.at), one.replicas, i + 1 < steps.length ? secondsOf(steps[i + 1].at) : end])
+    .filter(([, , until]) => until > now).map(([at, replicas]) => [Math.max(at, now), replicas]), end);
   // both charts begin together, with the first that is known: mostly the load, since plans are known for a shorter time
   const past = [load, planned].filter(([at]) => at.length), first = Math.min(...past.map(([at]) => at[0]));
   for (const [at, values] of past) if (at[0] > first) { at.unshift(first); values.unshift(null); }
   const replicas = [planned, ahead(page.explanation)];
   const kinds = [{label: "planned so far", stroke: colour("--told"), width: 2, spanGaps: false}, {label: "plan ahead", stroke: colour("--forecast"), width: 2, dash: [6, 4]}];
+  const others = (history.told || []).filter((one) => one.until > now - SHOWN);
+  if (others.some((one) => one.replicas !== null)) {
+    replicas.push(toldLine(others));
+    kinds.push({label: "told KEDA instead", stroke: colour("--instead"), width: 3, spanGaps: false});
+  }
+  const held = others.filter((one) => one.replicas === null).map((one) => [one.from, one.until]);
   const floor = page.snapshot.reactiveReplicas;
   if (floor !== undefined) {
     replicas.push(band([[now, floor]], now + lead));
@@ -315,7 +348,7 @@ function drawCharts(page) {
     replicas.push(ahead(tried));
     kinds.push({label: "what if", stroke: colour("--tried"), width: 2, dash: [2, 3]});
   }
-  draw("replicas-chart", join(...replicas), kinds, time, `Replicas: ${page.explanation.sentence}`);
+  draw("replicas-chart", join(...replicas), kinds, {...time, held}, `Replicas: ${page.explanation.sentence}`);
   const expected = history.expected ? [history.expected.times, history.expected.values] : [[], []];
   const data = join(load, expected, [ends, plan.map((one) => one.load)], [ends, plan.map((one) => one.plannedFor)]);
   draw("load-chart", data, [
@@ -458,7 +491,8 @@ function showWorkload(page) {
   find("waits").hidden = Boolean(page.explanation);
   if (!page.explanation) return showWait(page);
   setWords("sentence", page.explanation.sentence);
-  setWords("read", page.observed ? "The plan is the largest number of the shaded lead time, or the floor. In mode observe KEDA is told 0."
+  setWords("read", outage && !outage.followsPlan && !page.observed ? "KEDA is not told the plan now."
+    : page.observed ? "The plan is the largest number of the shaded lead time, or the floor. In mode observe KEDA is told 0."
     : "KEDA is told the largest number of the shaded lead time, or the floor.");
   showFigures(page);
   showStages(page);
