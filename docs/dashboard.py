@@ -254,12 +254,12 @@ WORKLOAD = Row(
             overrides=BAND,
         ),
         Panel(
-            "Replicas: wanted, told, ordered, Ready",
-            "What the plan wants, what KEDA was last told, what the Deployment orders, what is Ready. The last two "
+            "Replicas: planned, told KEDA, ordered, Ready",
+            "What the plan says, what KEDA was last told, what the Deployment orders, what is Ready. The last two "
             "need kube-state-metrics, and the Deployment's name above.",
             [
-                Query(one("kedastral_desired_replicas"), "wanted"),
-                Query(one("kedastral_scaler_returned_replicas"), "told"),
+                Query(one("kedastral_desired_replicas"), "planned"),
+                Query(one("kedastral_scaler_returned_replicas"), "told KEDA"),
                 Query('kube_deployment_spec_replicas{deployment=~"$deployment"}', "ordered {{deployment}}"),
                 Query('kube_deployment_status_replicas_ready{deployment=~"$deployment"}', "Ready {{deployment}}"),
             ],

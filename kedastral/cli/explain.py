@@ -91,7 +91,7 @@ def run_status(settings: ExplainSettings, *, as_json: bool) -> None:
     if not console.is_terminal:
         console = Console(width=PLAIN_WIDTH, highlight=False)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("workload", "state", "load", "desired", "planned", "peak ahead", "reason"):
+    for name in ("workload", "state", "load", "told KEDA", "planned", "peak ahead", "reason"):
         table.add_column(name, justify="right" if name in NUMBERS else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(one_line(cell)) for cell in row))
@@ -100,7 +100,7 @@ def run_status(settings: ExplainSettings, *, as_json: bool) -> None:
 
 DECIDES_WHAT_IS_TOLD = {"stale-policy", "mode"}
 """The stages after the plan: without them it is what KEDA is told that would change."""
-NUMBERS = ("load", "desired", "planned", "peak ahead")
+NUMBERS = ("load", "told KEDA", "planned", "peak ahead")
 """Columns of `run_status`; the peak ahead is the maximum of the whole forecast."""
 
 

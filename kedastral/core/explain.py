@@ -205,13 +205,13 @@ def _add_plan(chain: _Chain, snapshot: Snapshot, basis: PlanBasis, stages: PlanS
     if band is not None:
         need = np.array([float(awake[largest]) / policy.target_per_pod * policy.headroom])
         keeps = bool(band.keeps(need, policy.rounding)[0])
-        words = f"the need differs from the {band.replicas} desired before by more than the noise of the load"
+        words = f"the need differs from the {band.replicas} planned before by more than the noise of the load"
         if keeps and whole < band.replicas:
             words = f"{_pods(whole)} would do by now, but the largest load of the last 15 minutes, with its noise, "
-            words += f"needs the {band.replicas} desired before"
+            words += f"needs the {band.replicas} planned before"
         elif keeps:
             words = (
-                f"{_pods(whole)} differ from the {band.replicas} desired before by no more than the noise of the load"
+                f"{_pods(whole)} differ from the {band.replicas} planned before by no more than the noise of the load"
             )
         effect = Effect.SETS if keeps else Effect.SHOWN
         chain.add(StageName.DEAD_BAND, effect, float(band.replicas), Unit.PODS, words)
@@ -376,7 +376,7 @@ def _add_floor(chain: _Chain, snapshot: Snapshot) -> None:
     if resumption is not None and resumption.served is not None:
         since = show_time(resumption.since)
         event = f"the start, the outage or the change of settings of {since}"
-        words = f"desired before {event}; kept until a forecast has stood for a while"
+        words = f"KEDA was told this before {event}; kept until a forecast has stood for a while"
         chain.add(StageName.RESUMPTION, Effect.AT_LEAST, float(resumption.served), Unit.PODS, words)
 
 
@@ -385,7 +385,7 @@ def _add_serving(chain: _Chain, snapshot: Snapshot, decision: Decision, policy: 
     told = None if decision.replicas is None else float(decision.replicas)
     mode = decision.mode
     if mode is Mode.SCALE and snapshot.withheld and told is None:
-        words = decision.reason or "the desired replicas before the start are not known"
+        words = decision.reason or "it is not known what KEDA was told before the start"
         chain.add(StageName.RESUMPTION, Effect.SETS, None, Unit.PODS, words)
     elif mode is Mode.SCALE and decision.stale:
         is_used_up = policy.on_stale is OnStale.RIDE_FORECAST and told is None

@@ -316,7 +316,7 @@ def _step_at(snapshot: Snapshot, moment: datetime) -> int:
 
 def _unknown_before(snapshot: Snapshot) -> str:
     return (
-        f"no model's forecast yet ({snapshot.status.reason}), and the desired replicas before the start are not known"
+        f"no model's forecast yet ({snapshot.status.reason}), and it is not known what KEDA was told before the start"
     )
 
 

@@ -118,7 +118,10 @@ class Metrics:
 
     @returned_replicas.default
     def _make_returned_replicas(self) -> Gauge:
-        name, words = "kedastral_scaler_returned_replicas", "The last number of replicas given to KEDA"
+        name, words = (
+            "kedastral_scaler_returned_replicas",
+            "Replicas that KEDA was last told; unchanged while it gets an error or does not ask",
+        )
         return Gauge(name, words, ("workload",), registry=self.registry)
 
     @saved.default
@@ -264,7 +267,10 @@ Value = tuple[str, tuple[str, ...], float]
 
 GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "kedastral_forecast_age_seconds": ("Age of the newest forecast", ()),
-    "kedastral_desired_replicas": ("Desired replicas now, by the plan", ()),
+    "kedastral_desired_replicas": (
+        "Replicas planned now, lead time and floor included; KEDA may be told another number",
+        (),
+    ),
     "kedastral_observed_load": ("The newest load that the newest forecast used", ()),
     "kedastral_settling_seconds": ("Age after which points of the query no longer change", ()),
     "kedastral_partial_answer": ("1 while the newest answer of the data source is partial, else 0", ()),

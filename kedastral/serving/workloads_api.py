@@ -82,7 +82,7 @@ def _conditions_of(snapshot: Snapshot, *, holds: bool) -> Iterator[Condition]:
     if snapshot.raw_counter:
         yield Condition("raw counter", 1, "the values only ever rise: the query needs a rate() to return a load")
     if snapshot.withheld and holds:  # under default-min KEDA is told the plan anyway
-        words = "KEDA holds: the desired replicas before the start are not known, and no forecast can be trusted yet"
+        words = "KEDA holds: it is not known what it was told before the start, and no forecast can be trusted yet"
         yield Condition("withheld", 1, words)
     if snapshot.replicas_without_max is not None:
         most = replicas_at(snapshot, snapshot.made_at)

@@ -233,7 +233,7 @@ class StaleSettings(FreshnessSettings):
         "holds",
     )
     default_min: int = setting(
-        "2", "desired replicas when stale, with --on-stale default-min", between(0, MAX_REPLICAS)
+        "2", "what KEDA is told when stale, with --on-stale default-min", between(0, MAX_REPLICAS)
     )
 
     def policy(self) -> StalePolicy:

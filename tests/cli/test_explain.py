@@ -357,7 +357,7 @@ def test_status_is_a_table_of_the_workloads(monkeypatch: pytest.MonkeyPatch) -> 
     rows = [line.split() for line in outcome.out.splitlines()]
     assert asked == ["/base/api/workloads"]
     assert (outcome.code, outcome.err) == (0, "")
-    assert ["workload", "state", "load", "desired", "planned", "peak", "ahead", "reason"] in rows
+    assert ["workload", "state", "load", "told", "KEDA", "planned", "peak", "ahead", "reason"] in rows
     assert ["shop/web", "ok", "1,200", "12", "12", "3,300"] in rows
     assert ["seen", "ok", "(observe)", "1,200", "0", "30"] in rows
     assert ["new", "waiting", "no", "forecast"] in rows

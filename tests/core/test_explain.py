@@ -475,15 +475,15 @@ def test_the_words_of_the_dead_band_say_what_it_keeps_and_why() -> None:
 
     assert said(1005.0, 1005.0, 0.01) == (
         12.0,
-        "13 pods differ from the 12 desired before by no more than the noise of the load",
+        "13 pods differ from the 12 planned before by no more than the noise of the load",
     )
     kept, words = said(910.0, 1000.0, 0.02)
     assert kept == 12.0
     assert words.startswith("11 pods would do by now, but the largest load of the last 15 minutes, with its noise, ")
-    assert words.endswith("needs the 12 desired before")
+    assert words.endswith("needs the 12 planned before")
     assert said(2000.0, 1000.0, 0.01) == (
         12.0,
-        "the need differs from the 12 desired before by more than the noise of the load",
+        "the need differs from the 12 planned before by more than the noise of the load",
     )
 
 

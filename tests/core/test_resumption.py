@@ -193,7 +193,7 @@ def test_where_nothing_is_known_nothing_is_told_before_a_forecast_stands(
     decision = decide(ticks.snapshot, ticks.now, policy)
     assert not decision.stale
     assert not decision.is_active(0)
-    assert "the desired replicas before the start are not known" in decision.reason
+    assert "it is not known what KEDA was told before the start" in decision.reason
     assert decide(ticks.snapshot, ticks.now + timedelta(minutes=5), policy).replicas is None, "nor when it is stale"
 
     first = ticks.tick(LOW)

@@ -382,7 +382,7 @@ def test_a_plan_is_ahead_where_it_comes_from_further_in_the_future_than_plans_ar
 
 def test_where_no_number_may_be_given_it_is_said_why() -> None:
     withheld = attrs.evolve(snapshot([5, 5, 5]), withheld=True)
-    assert "the desired replicas before the start are not known" in decide(withheld, after(0), ERRS).reason
+    assert "it is not known what KEDA was told before the start" in decide(withheld, after(0), ERRS).reason
     assert decide(withheld, after(300), ERRS) == Decision(None, stale=True, reason="the newest forecast is 300 s old")
 
 

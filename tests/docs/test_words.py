@@ -15,7 +15,7 @@ INSTEAD = {
     r"\bpromis(e|es|ed)\b": "service level objective, or: met",
     r"(?<!must )\bbeats?\b(?! steering)": "cycle",
     r"\bticks?\b": "cycle",
-    r"\b(replicas|what is|what was) told\b|\btold last\b": "desired replicas",
+    r"\b(replicas|what is|what was) told\b|\btold last\b": "told KEDA, or: planned",
     r"\bloses? to the last value\b|\bthat of (repeating )?the last value\b|\bthe last value is planned for\b": (
         "naive forecast, and: falls back to it"
     ),

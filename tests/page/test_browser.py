@@ -153,7 +153,7 @@ def test_what_is_only_observed_is_marked_and_nothing_says_that_keda_is_told_the_
     expect(page.locator("#sentence")).to_contain_text("KEDA is told 0, since the mode is observe; the plan says ")
     expect(page.locator("#read")).to_contain_text("In mode observe KEDA is told 0.")
     figures = page.locator("#figures div")
-    expect(figures.filter(has_text="Desired replicas")).to_contain_text("0mode observe; the plan says ")
+    expect(figures.filter(has_text="Told KEDA")).to_contain_text("0mode observe; planned: ")
     expect(figures.filter(has_text="Next, by the plan")).to_contain_text("; KEDA is still told 0")
     expect(figures.filter(has_text="Steering factor")).to_contain_text("it stands still in mode observe")
     window.check_access()

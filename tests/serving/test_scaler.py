@@ -164,8 +164,8 @@ async def test_while_the_model_learns_and_nothing_is_known_keda_is_told_to_hold_
     keda = await start(policy=StalePolicy(STALE_AFTER, on_stale))
     await keda.put(attrs.evolve(make_snapshot(), status=learning, resumption=Resumption(START), withheld=True))
     words = (
-        "no model's forecast yet (learning from 14 d of history), and the desired replicas before the start are not "
-        "known"
+        "no model's forecast yet (learning from 14 d of history), and it is not known what KEDA was told before "
+        "the start"
     )
     for method in ("GetMetrics", "IsActive"):
         answer = await keda.call(method)

@@ -64,7 +64,7 @@ REASONS: dict[StageName, tuple[Callable[[], Snapshot], str]] = {
     ),
     StageName.DEAD_BAND: (
         wavering,
-        "12: the dead band decided: 13 pods differ from the 12 desired before by no more than the noise of the load",
+        "12: the dead band decided: 13 pods differ from the 12 planned before by no more than the noise of the load",
     ),
     StageName.MINIMUM: (lambda: flat(10.0), "2: the minimum decided: 1 pod would be enough, and min is 2"),
     StageName.MAXIMUM: (lambda: flat(90_000.0), "50: the maximum decided: 1,080 pods are needed, and max is 50"),
@@ -83,8 +83,8 @@ REASONS: dict[StageName, tuple[Callable[[], Snapshot], str]] = {
     StageName.RESUMPTION: (
         started_again,
         (
-            "20: the start decided: desired before the start, the outage or the change of settings of 14:29:00 UTC; "
-            "kept until a forecast has stood for a while"
+            "20: the start decided: KEDA was told this before the start, the outage or the change of settings of "
+            "14:29:00 UTC; kept until a forecast has stood for a while"
         ),
     ),
     StageName.STALE: (

@@ -96,7 +96,7 @@ function spark(row) {
 
 function told(row) {
   if (row.told === null) return "holds";
-  return row.mode === "observe" ? `0 (plan ${number(row.planned)})` : number(row.told);
+  return row.mode === "observe" ? `0 (planned ${number(row.planned)})` : number(row.told);
 }
 
 // A share of minutes is no result before some have been judged
@@ -388,9 +388,9 @@ function nextFigure(page) {
 function showFigures(page) {
   const why = page.explanation;
   const toldNow = why.told === undefined ? "nothing" : number(why.told);
-  const planned = `${page.observed ? "mode observe; " : ""}the plan says ${number(why.planned)}`;
+  const planned = `${page.observed ? "mode observe; " : ""}planned: ${number(why.planned)}`;
   const figures = [
-    figure("Desired replicas", toldNow, why.told === undefined ? "it holds its replicas" : why.told === why.planned && !page.observed ? "replicas" : planned),
+    figure("Told KEDA", toldNow, why.told === undefined ? `it holds its replicas; ${planned}` : why.told === why.planned && !page.observed ? "replicas, as planned" : planned),
     nextFigure(page),
     figure("Load now", number(page.load), page.loadAt ? `in the unit of the query, measured at ${clock(secondsOf(page.loadAt))}` : ""),
     figure("Forecast", `${span(secondsOf(page.at) - secondsOf(page.madeAt))} old`, `stale after ${span(page.staleAfter)}`),
