@@ -87,21 +87,38 @@ def run_status(settings: ExplainSettings, *, as_json: bool) -> None:
     if not rows:
         click.echo("There is no workload yet.")
         return
+    _print_status(rows)
+
+
+def _print_status(rows: Sequence[Sequence[str]]) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(width=PLAIN_WIDTH, highlight=False)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("workload", "state", "load", "told KEDA", "planned", "peak ahead", "reason"):
-        table.add_column(name, justify="right" if name in NUMBERS else "left", overflow="fold")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in ("workload", "state", "load", "told KEDA", "planned", "peak ahead", "error budget spent", "reason"):
+        most = BUDGET_WIDTH if name == "error budget spent" else None
+        table.add_column(name, justify="right" if name in NUMBERS else "left", overflow="fold", max_width=most)
+    is_narrow = console.width < REASON_BESIDE  # then the reasons stand below, as those of `explain`
+    if is_narrow:
+        table.columns.pop()
     for row in rows:
-        table.add_row(*(Text(one_line(cell)) for cell in row))
+        table.add_row(*(Text(one_line(cell)) for cell in (row[:-1] if is_narrow else row)))
     console.print(table)
+    for name, *_, reason in rows if is_narrow else ():
+        if reason:
+            console.print(Text(f"{one_line(name)}: {one_line(reason)}"))
 
 
 DECIDES_WHAT_IS_TOLD = {"stale-policy", "mode"}
 """The stages after the plan: without them it is what KEDA is told that would change."""
-NUMBERS = ("load", "told KEDA", "planned", "peak ahead")
+NUMBERS = ("load", "told KEDA", "planned", "peak ahead", "error budget spent")
 """Columns of `run_status`; the peak ahead is the maximum of the whole forecast."""
+REASON_BESIDE = 100
+"""The width of a terminal from which on a reason stands beside its workload."""
+BUDGET_WIDTH = 14
+"""The width of the error budget, in two lines: this leaves room for the reasons, which are longest."""
+JUDGED_FOR = 60.0
+"""Minutes that must have been judged before their share of short ones says anything."""
 
 
 def _status_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
@@ -109,7 +126,26 @@ def _status_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     told = "holds" if row.get("told", 0) is None else _number(row.get("told"))
     load, planned = _number(row.get("load")), _number(row.get("planned"))
     state = row["state"] + (" (observe)" if row.get("mode") == "observe" else "")
-    return (row["workload"], state, load, told, planned, _number(ahead), row["reason"])
+    return (
+        row["workload"],
+        state,
+        load,
+        told,
+        planned,
+        _number(ahead),
+        _budget_words(row.get("budget")),
+        row["reason"],
+    )
+
+
+def _budget_words(budget: Mapping[str, Any] | None) -> str:
+    """The share of the error budget that is spent, and the short minutes of those allowed."""
+    if budget is None:
+        return ""
+    short, judged = budget["minutesShort"], budget["minutesJudged"]
+    if judged < JUDGED_FOR and not short:
+        return "not judged yet"
+    return f"{budget['spent'] * 100:.0f} %: {short:,.0f} of {budget['minutesAllowed']:,.0f} min"
 
 
 async def _ask(settings: ExplainSettings, path: str, asked: Mapping[str, str]) -> bytes:

@@ -357,12 +357,41 @@ def test_status_is_a_table_of_the_workloads(monkeypatch: pytest.MonkeyPatch) -> 
     rows = [line.split() for line in outcome.out.splitlines()]
     assert asked == ["/base/api/workloads"]
     assert (outcome.code, outcome.err) == (0, "")
-    assert ["workload", "state", "load", "told", "KEDA", "planned", "peak", "ahead", "reason"] in rows
+    assert ["workload", "state", "load", "told", "KEDA", "planned", "peak", "ahead", "spent", "reason"] in rows
     assert ["shop/web", "ok", "1,200", "12", "12", "3,300"] in rows
     assert ["seen", "ok", "(observe)", "1,200", "0", "30"] in rows
     assert ["new", "waiting", "no", "forecast"] in rows
     assert ["lost", "failing", "2", "no", "data"] in rows
     assert ["held", "failing", "holds", "no", "data"] in rows
+
+
+@pytest.mark.parametrize(
+    ("judged", "short", "spent", "words"),
+    [
+        (40320.0, 1105.6, 2.742, "274 %: 1,106 of 403 min"),
+        (40320.0, 0.0, 0.0, "0 %: 0 of 403 min"),
+        (40.0, 0.0, 0.0, "not judged yet"),
+        (40.0, 3.0, 0.2083, "21 %: 3 of 403 min"),
+    ],
+)
+def test_status_says_how_many_minutes_were_short(
+    monkeypatch: pytest.MonkeyPatch, judged: float, short: float, spent: float, words: str
+) -> None:
+    document = json.loads(WORKLOADS)
+    [web] = [row for row in document["workloads"] if row["workload"] == "shop/web"]
+    web["budget"] = {
+        "spent": spent, "minutesJudged": judged, "minutesShort": short, "minutesAllowed": 403.2
+    }  # fmt: skip
+    out = run(monkeypatch, lambda _: httpx.Response(200, text=json.dumps(document)), command="status").out
+    cells = out[out.index("shop/web ") :].splitlines()[:2]
+    assert words == " ".join(" ".join(cells).split()[6:][: len(words.split())])
+
+
+def test_a_narrow_terminal_has_the_reasons_below_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explain, "PLAIN_WIDTH", 80)
+    out = run(monkeypatch, lambda _: httpx.Response(200, text=WORKLOADS), command="status").out
+    assert "reason" not in out
+    assert out.rstrip().splitlines()[-3:] == ["new: no forecast", "lost: no data", "held: no data"]
 
 
 def test_status_begins_with_the_warnings_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
