@@ -13,6 +13,7 @@ from quart_trio import QuartTrio
 
 from kedastral.cooperative import TimeSlice
 from kedastral.core.explain import explain
+from kedastral.core.outage import find_outage
 from kedastral.core.planning.status import Failure, StatusCode
 from kedastral.core.planning.steering import DAY_MINUTES, SteeringState
 from kedastral.core.planning.uncertainty import QUANTILES
@@ -60,6 +61,19 @@ class Condition:
 
 
 OK = Condition("ok", 3)
+
+
+def judge_at(now: datetime, snapshot: Snapshot | None, failure: Failure | None, policy: StalePolicy) -> Condition:
+    """`judge` for what KEDA is told at ``now`` by ``policy``; the reason of an outage says also since when it lasts."""
+    if snapshot is None:
+        return judge(None, failure, stale=False)
+    holds = decide(snapshot, now, policy).replicas is None
+    condition = judge(snapshot, failure, stale=policy.is_stale(snapshot, now), holds=holds)
+    outage = find_outage(snapshot, now, policy, failure)
+    if outage is None:
+        return condition
+    joined = ", " if outage.brief.startswith("since") else "; "
+    return attrs.evolve(condition, reason=f"{condition.reason}{joined}{outage.brief}")
 
 
 def judge(snapshot: Snapshot | None, failure: Failure | None, *, stale: bool, holds: bool = False) -> Condition:
@@ -147,10 +161,10 @@ class _Rows:
         now, policy = self.view.snapshots.clock.now(), self.view.snapshots.policy_of(key)
         told = decide(snapshot, now, policy).replicas
         if snapshot is None:
-            condition = judge(None, failure, stale=False)
+            condition = judge_at(now, None, failure, policy)
             return condition, dump_json({**_describe(key, None, condition), "told": told})
         planned = replicas_at(snapshot, now)
-        condition = judge(snapshot, failure, stale=policy.is_stale(snapshot, now), holds=told is None)
+        condition = judge_at(now, snapshot, failure, policy)
         kept = self._kept.get(key)
         if kept is not None and kept[0] is snapshot and kept[1:4] == (condition, told, planned):
             return condition, kept[4]
@@ -246,7 +260,7 @@ async def answer_workload(answers: LongAnswers, view: WorkloadsView, key: str, s
     now, policy = snapshots.clock.now(), snapshots.policy_of(key)
     stale = snapshot is not None and policy.is_stale(snapshot, now)
     told = decide(snapshot, now, policy).replicas
-    document = _describe(key, snapshot, judge(snapshot, failure, stale=stale, holds=told is None))
+    document = _describe(key, snapshot, judge_at(now, snapshot, failure, policy))
     document["at"] = write_time(now)
     document["settings"] = [{"name": one.name, "value": one.value, "origin": one.origin} for one in settings]
     document["history"] = _history(view.recent.get_until(snapshot, now))

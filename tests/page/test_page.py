@@ -90,18 +90,20 @@ async def test_a_list_changes_with_the_snapshot_the_failure_and_the_time(autojum
     page = Page()
     await page.store.put(make_snapshot())
 
-    async def shown() -> tuple[str, int | None]:
+    async def shown() -> tuple[str, int | None, str]:
         await trio.sleep(1.1)
         [row] = (await page.read("/api/workloads"))["workloads"]
-        return row["state"], row["told"]
+        assert (await page.read("/api/workloads/shop"))["reason"] == row["reason"]
+        return row["state"], row["told"], row["reason"]
 
-    assert await shown() == ("ok", 8)
+    assert await shown() == ("ok", 8, "")
     page.failures["shop"] = AWAY
-    assert await shown() == ("failing", 8)
+    lasts = f"{AWAY.words}, since 12:00 UTC; the plan lasts until 12:02"
+    assert await shown() == ("failing", 8, lasts)
     await page.store.put(make_snapshot([20] * 6, made_at=START))
-    assert await shown() == ("failing", 20)
+    assert await shown() == ("failing", 20, lasts)
     await trio.sleep(121)
-    assert await shown() == ("stale", 2)
+    assert await shown() == ("stale", 2, f"{AWAY.words}, since 12:00 UTC; KEDA is told the default minimum, 2")
 
 
 async def test_a_large_load_is_the_same_in_the_list_as_in_the_explanation(autojump_clock: MockClock) -> None:
