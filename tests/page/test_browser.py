@@ -478,6 +478,23 @@ def test_on_a_phone_both_pages_fit(browser: Browser, site: LiveSite) -> None:
     window.close()
 
 
+def test_on_a_phone_a_name_has_its_own_line_and_is_not_broken_into_letters(browser: Browser, site: LiveSite) -> None:
+    site.publish("shop/byinstance", NOW, 300.0)
+    site.replace("shop/byinstance", replicas_without_max=34, mode=Mode.OBSERVE)
+    window = Window(browser, site, width=390)
+    page = window.open("/")
+    row = page.locator(SHOWN).first
+    expect(row.locator("td:nth-child(4)")).to_have_text(re.compile(r"^0 planned \d+$"))
+    name, state = (row.locator(f"td:nth-child({i}) {tag}").bounding_box() for i, tag in ((2, "a"), (1, "span")))
+    assert name is not None
+    assert state is not None
+    assert name["width"] > 100
+    assert name["height"] < 30
+    assert name["y"] + name["height"] <= state["y"]
+    window.check_access()
+    window.close()
+
+
 @pytest.mark.parametrize("width", [720, 960, 1110])
 def test_in_half_a_screen_the_list_fits_and_its_reasons_can_be_read(
     browser: Browser, site: LiveSite, width: int

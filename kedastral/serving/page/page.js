@@ -94,9 +94,11 @@ function spark(row) {
   return svg;
 }
 
-function told(row) {
-  if (row.told === null) return "holds";
-  return row.mode === "observe" ? `0 (planned ${number(row.planned)})` : number(row.told);
+function toldCell(row) {
+  const cell = make("td", null, "number"), isNumber = typeof row.told === "number";
+  cell.append(make("span", isNumber ? number(row.told) : row.told === null ? "holds" : "", isNumber ? "pods" : ""));
+  if (row.planned !== undefined && row.planned !== row.told) cell.append(" ", make("small", `planned ${number(row.planned)}`, "quiet"));
+  return cell;
 }
 
 // A share of minutes is no result before some have been judged
@@ -108,7 +110,7 @@ const spentShare = (spent) => percent(Number(spent.toFixed(spent < 0.1 ? 3 : 2))
 function budgetCell(row) {
   if (!row.budget) return make("td", "", "number");
   const {spent, minutesJudged} = row.budget, early = isEarly(row.budget);
-  const cell = make("td", early ? "–" : spentShare(spent), "number budget");
+  const cell = make("td", early ? "–" : spentShare(spent), early ? "number budget early" : "number budget");
   if (minutesJudged < DAY) cell.append(make("small", early ? "not judged yet" : `after ${span(minutesJudged * 60)}`));
   return cell;
 }
@@ -127,7 +129,7 @@ function budgetFigure(page) {
 function fillRow(line, row) {
   const link = make("a", row.workload);
   link.href = "/workloads/" + row.workload.split("/").map(encodeURIComponent).join("/");
-  const cells = [make("td"), make("td"), make("td", number(row.load), "number"), make("td", told(row), typeof row.told === "number" ? "number pods" : "number"),
+  const cells = [make("td"), make("td"), make("td", number(row.load), "number"), toldCell(row),
     make("td"), budgetCell(row), make("td", row.reason)];
   const observed = row.mode === "observe";
   cells[0].append(make("span", row.state, `state urgency-${row.urgency}`));
