@@ -319,10 +319,16 @@ def test_a_chart_says_no_value_of_a_line_where_it_does_not_run(browser: Browser,
     page = window.open("/workloads/shop/web")
     chart = page.locator("#load-chart .u-over")
     legend = page.locator("#load-chart .u-legend")
+    expect(legend).to_have_text("Timeloadforecast a lead time beforeforecastplanned for")
+    samples = legend.locator(".u-series:not(:first-child) .u-marker")
+    dashes = samples.evaluate_all("(all) => all.map((one) => one.style.borderStyle)")
+    assert dashes == ["solid", "dotted", "solid", "dashed"]
     for share, load, forecast in ((0.02, "[0-9]", "–"), (0.98, "–", "[0-9]")):
         width = chart.evaluate("(one) => one.getBoundingClientRect().width")
         chart.hover(position={"x": width * share, "y": 60})
-        expect(legend).to_have_text(re.compile(f"Time.*load{load}.*forecast{forecast}.*planned for{forecast}"))
+        expect(legend).to_have_text(
+            re.compile(f"^Time[0-9:]{{8}}load{load}.*forecast{forecast}.*planned for{forecast}")
+        )
     window.close()
 
 
@@ -369,9 +375,9 @@ def test_the_charts_of_a_new_workload_begin_with_its_first_point(browser: Browse
         site.publish(key, NOW, 300.0, known)
         page = window.open(f"/workloads/{key}")
         expect(page.locator("#load-chart canvas")).to_be_visible()
-        for chart in ("replicas-chart", "load-chart"):
+        for chart, begin in (("replicas-chart", least), ("load-chart", begins)):  # there is only one plan of each
             shown = page.evaluate(f"(({{min, max}}) => [min, max])(charts['{chart}'].plot.scales.x)")
-            assert shown == pytest.approx([begins, end], abs=0.01), (key, chart)
+            assert shown == pytest.approx([begin, end], abs=0.01), (key, chart)
     page = window.open("/")
     points = {}
     for key in ("old", "new", "first"):

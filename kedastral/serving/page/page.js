@@ -110,7 +110,7 @@ const spentShare = (spent) => percent(Number(spent.toFixed(spent < 0.1 ? 3 : 2))
 function budgetCell(row) {
   if (!row.budget) return make("td", "", "number");
   const {spent, minutesJudged} = row.budget, early = isEarly(row.budget);
-  const cell = make("td", early ? "–" : spentShare(spent), early ? "number budget early" : "number budget");
+  const cell = make("td", early ? "–" : spentShare(spent), early ? "number early budget" : "number budget");
   if (minutesJudged < DAY) cell.append(make("small", early ? "not judged yet" : `after ${span(minutesJudged * 60)}`));
   return cell;
 }
@@ -251,6 +251,9 @@ const SHOWN = 3 * 3600;
 // room for the longest label of an axis: at least as much as in every other chart, so that their times lie below each other
 const roomFor = (plot, labels) => Math.max(60, ...(labels || []).map((label) => 20 + 7.5 * label.length));
 
+// as CSS names it, for the legend
+const dashOf = ({dash}) => (!dash ? "solid" : dash[0] > 2 ? "dashed" : "dotted");
+
 function shownTimes(low, {now, lead, planEnd}) {
   const end = Math.max(planEnd, now + lead), least = Math.min((end - now) * LEAST_PAST, SHOWN);
   return [Math.min(Math.max(low, now - SHOWN), now - least), end];
@@ -305,8 +308,10 @@ function draw(id, data, lines, time, words) {
     tzDate: (time) => uPlot.tzDate(new Date(time * 1000), "Etc/UTC"),
     axes: [{...axis, values: (plot, ticks) => ticks.map((time) => clock(time).slice(0, 5))}, {...axis, size: roomFor, values: (plot, ticks) => ticks.map(number)}],
     scales: {x: {range: (plot, low, high) => shownTimes(low, kept.time)}, y: {range: (plot, low, high) => [0, Math.max(high || 0, 1e-9) * 1.08]}},
+    // a sample of each line; its value only while the cursor is in the chart
+    legend: {markers: {width: (plot, i) => Math.max(lines[i - 1].width, 2), dash: (plot, i) => dashOf(lines[i - 1])}},
     series: [{value: (plot, time) => (time ? clock(time) : "")}, ...lines.map((line) => ({
-      spanGaps: true, points: {show: false}, value: (plot, value) => number(value) || "–", ...line}))],
+      spanGaps: true, points: {show: false}, value: (plot, value, i, at) => (at === null ? "" : number(value) || "–"), ...line}))],
     // dir -1: only where the line is above the other one; a line that is below it has no margin to show
     bands: lines.flatMap((line, i) => (line.marginTo ? [{series: [i + 1, line.marginTo], fill: colour("--band"), dir: -1}] : [])),
     hooks: {drawClear: [markHeld], draw: [markNow]},
@@ -330,9 +335,12 @@ function drawCharts(page) {
   // from now on: what it was before is in what was planned so far
   const ahead = ({plan: steps}) => band(steps.map((one, i) => [secondsOf(one.at), one.replicas, i + 1 < steps.length ? secondsOf(steps[i + 1].at) : end])
     .filter(([, , until]) => until > now).map(([at, replicas]) => [Math.max(at, now), replicas]), end);
-  // both charts begin together, with the first that is known: mostly the load, since plans are known for a shorter time
-  const past = [load, planned].filter(([at]) => at.length), first = Math.min(...past.map(([at]) => at[0]));
-  for (const [at, values] of past) if (at[0] > first) { at.unshift(first); values.unshift(null); }
+  // both charts begin together, unless plans are known for so short a time that most of theirs would be empty
+  const first = Math.min(...[load, planned].filter(([at]) => at.length).map(([at]) => at[0]));
+  const shown = Math.max(first, now - SHOWN), known = planned[0].length ? now - planned[0][0] : 0;
+  for (const [at, values] of known < (now - shown) / 2 ? [load] : [load, planned]) {
+    if (at.length && at[0] > first) { at.unshift(first); values.unshift(null); }
+  }
   const replicas = [planned, ahead(page.explanation)];
   const kinds = [{label: "planned so far", stroke: colour("--told"), width: 2, spanGaps: false}, {label: "plan ahead", stroke: colour("--forecast"), width: 2, dash: [6, 4]}];
   const others = (history.told || []).filter((one) => one.until > now - SHOWN);
@@ -405,7 +413,7 @@ function showFigures(page) {
   }
   if (page.accuracy) {
     const {error, naiveError, quantile, coverage} = page.accuracy;
-    const ahead = `how far the load was from its forecast of ${span(page.snapshot.leadTimeSeconds)} before, on average; `;
+    const ahead = `in the unit of the query: how far the load was from its forecast of ${span(page.snapshot.leadTimeSeconds)} before, on average; `;
     const beside = naiveError > 0 ? `${percent(Math.round(100 * error / naiveError) / 100)} of a naive forecast's; ` : "";
     figures.push(figure("Recent forecast error", number(error), `${ahead}${beside}${percent(coverage)} of windows below the upper quantile of ${percent(quantile)}`));
   }
