@@ -544,7 +544,7 @@ def test_a_prometheus_that_is_gone_is_said_on_both_pages_until_it_is_back(browse
     page = window.open("/workloads/shop/web")
     expect(page.locator("#sentence")).to_contain_text("KEDA is told ")
     error = page.locator("#figures div", has_text="Recent forecast error")
-    expect(error).to_contain_text("how far the load was from its forecast of 5 min before, on average")
+    expect(error).to_contain_text("mean error 5 min ahead, in the unit of the query")
     site.failures["shop/web"] = Failure(NOW, "source", "unreachable")
     expect(page.locator("#state")).to_have_text("failing")
     expect(page.locator("#reason")).to_contain_text("its Prometheus cannot be reached")

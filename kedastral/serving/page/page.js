@@ -413,9 +413,9 @@ function showFigures(page) {
   }
   if (page.accuracy) {
     const {error, naiveError, quantile, coverage} = page.accuracy;
-    const ahead = `in the unit of the query: how far the load was from its forecast of ${span(page.snapshot.leadTimeSeconds)} before, on average; `;
+    const ahead = `mean error ${span(page.snapshot.leadTimeSeconds)} ahead, in the unit of the query; `;
     const beside = naiveError > 0 ? `${percent(Math.round(100 * error / naiveError) / 100)} of a naive forecast's; ` : "";
-    figures.push(figure("Recent forecast error", number(error), `${ahead}${beside}${percent(coverage)} of windows below the upper quantile of ${percent(quantile)}`));
+    figures.push(figure("Recent forecast error", number(error), `${ahead}${beside}${percent(coverage)} of windows below the ${percent(quantile)} quantile`));
   }
   find("figures").replaceChildren(...figures);
 }
