@@ -285,7 +285,8 @@ function draw(id, data, lines, time, words) {
       context.fillStyle = colour("--bad-back");
       context.fillRect(begin, top, Math.max(end - begin, 2), height);
       context.fillStyle = colour("--bad");
-      context.fillText(words, Math.min(Math.max((begin + end - room) / 2, left), left + width - room), top + height - 4 * devicePixelRatio);
+      const edge = 4 * devicePixelRatio, at = end - begin > room ? (begin + end - room) / 2 : end - room - edge;  // or before the line of now
+      context.fillText(words, Math.max(at, left), top + height - edge);
     }
     context.restore();
   };
