@@ -12,6 +12,7 @@
     ├── TooManyWorkloadsError     ScaledObjects brought as many workloads as allowed: RESOURCE_EXHAUSTED
     └── WorkloadError             expected at run time: affects one workload, which retries at its next tick
         ├── SourceError           the load could not be read
+        │   ├── LowerBoundError   only a lower bound of it could (`kedastral.core.ports`, as it holds a history)
         │   ├── QueryError        Prometheus rejects the query; its author must change it
         │   └── NotServedError    the server has no range queries
         ├── ModelError            no forecast could be made

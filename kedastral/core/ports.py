@@ -15,6 +15,18 @@ from kedastral.core.planning.status import Failure
 from kedastral.core.series import Floats, Series
 from kedastral.core.serving import Snapshot, StalePolicy
 from kedastral.core.trigger import ObjectRef
+from kedastral.errors import SourceError
+
+
+class LowerBoundError(SourceError):
+    """The load of before is too old to forecast from, and of the load of now only a lower bound is known.
+
+    ``history`` is what was read; the bounds are in its quality.
+    """
+
+    def __init__(self, message: str, *, reason: str, history: Series) -> None:
+        super().__init__(message, reason=reason)
+        self.history = history
 
 
 class MetricSource(Protocol):
@@ -29,7 +41,7 @@ class MetricSource(Protocol):
         """The load up to ``now`` over the source's window, newest last; at least one value is not a gap.
 
         Raises `kedastral.errors.SourceError` if the source cannot be reached, rejects the query, or has no load that is
-        recent enough to forecast from.
+        recent enough to forecast from; `LowerBoundError` if a lower bound of the load is known.
         """
         ...
 

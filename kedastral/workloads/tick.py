@@ -12,10 +12,10 @@ from kedastral.core.data_quality.lost_series import LostSeries, SeriesWatch
 from kedastral.core.data_quality.outliers import Outliers, screen
 from kedastral.core.data_quality.raw_counter import CounterWatch, RawCounter
 from kedastral.core.forecast import Forecast
-from kedastral.core.planning.planner import Workload, plan_step, plan_step_without_model
+from kedastral.core.planning.planner import Workload, plan_step, plan_step_without_model, raise_floor
 from kedastral.core.planning.status import OK, StatusCode, model_failed
 from kedastral.core.planning.uncertainty import UncertaintyState
-from kedastral.core.ports import Forecaster, MetricSource, SnapshotStore
+from kedastral.core.ports import Forecaster, LowerBoundError, MetricSource, SnapshotStore
 from kedastral.core.series import Series
 from kedastral.core.serving import Mode, Snapshot, replicas_at, told_by_plan
 from kedastral.errors import ModelError, StoreError
@@ -138,11 +138,16 @@ class ForecastLoop:
     async def tick(self) -> None:
         """Publish one new snapshot. Raises WorkloadError on an expected failure.
 
-        Then nothing is published, unless it was the model that failed: then what can be planned without it. If that
-        cannot be published either, the model's error has the store's beside it.
+        Then nothing is published, unless it was the model that failed: then what can be planned without it; or unless
+        only a lower bound of the load is known: then a floor that rises to it. If that cannot be published either, the
+        error has the store's beside it.
         """
         now = self.clock.now()
-        read = await self.source.history(now)
+        try:
+            read = await self.source.history(now)
+        except LowerBoundError as error:
+            error.followed_by = await self._raise_floor(error.history)
+            raise
         previous = self.store.previous(self.workload.name)
         history, found = self._examine(read, previous, now)
         try:
@@ -152,6 +157,16 @@ class ForecastLoop:
             error.followed_by = await self._try_to_publish(fallback, history, found, now)
             raise
         await self._publish(self.planner.plan(history, forecast, previous), history, found, now)
+
+    async def _raise_floor(self, read: Series) -> StoreError | None:
+        """Publish the newest plan again with a higher floor, if the lower bounds in ``read`` need one."""
+        previous = self.store.previous(self.workload.name)
+        raised = None if previous is None else raise_floor(self.workload, screen(read).history, previous)
+        if previous is None or raised is None:
+            return None
+        return await self._try_to_publish(
+            raised, _Findings(previous.outliers, previous.lost_series, previous.raw_counter)
+        )
 
     def _examine(self, read: Series, previous: Snapshot | None, now: datetime) -> tuple[Series, _Findings]:
         """The history without outliers, and what is odd about it; logs what is new."""

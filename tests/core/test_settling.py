@@ -216,3 +216,33 @@ GAP = math.nan
 )
 def test_points_beside_a_gap_rest_on_a_part_of_their_range(values: list[float], width: int, partial: list[int]) -> None:
     assert np.flatnonzero(find_partial_windows(np.array(values, dtype=float), width)).tolist() == partial
+
+
+@pytest.mark.parametrize(
+    ("values", "width", "settled", "partial"),
+    [
+        ([5, 5, 4, 2, GAP], 2, 5, [2, 3]),
+        ([5, 5, 4, 2, GAP], 2, 4, []),
+        ([5, 5, 4, 2, GAP, GAP, GAP], 2, 5, [2, 3]),
+        ([5, 4, 3, 2], 2, 4, []),
+        ([5, 5, 2, GAP], 0, 4, []),
+        ([5, GAP, 3, 5, 5, 5], 1, 5, [0, 2]),
+        ([GAP, GAP], 2, 2, []),
+    ],
+    ids=["missing", "may be late", "some may be late", "a load that falls", "no range", "an earlier gap", "nothing"],
+)
+def test_points_before_the_last_that_must_have_come_rest_on_a_part_of_their_range(
+    values: list[float], width: int, settled: int, partial: list[int]
+) -> None:
+    found = find_partial_windows(np.array(values, dtype=float), width, settled)
+    assert np.flatnonzero(found).tolist() == partial
+
+
+def test_how_many_points_have_settled_is_what_the_mask_leaves() -> None:
+    settling, now = SettlingTime(60.0, 130.0), ZERO + 59.0
+    values = np.ones(10)
+    first = int(now // 60) - 9
+    count = settling.count_settled(first, len(values), now)
+    assert np.isfinite(settling.mask(first, values, now)).tolist() == [True] * count + [False] * (10 - count)
+    assert count == 8
+    assert SettlingTime(60.0).count_settled(first, 10, now) == 10

@@ -93,13 +93,14 @@ class RangeQuery:
         """The most points that are read again at a tick: those that may still be late, and those before them."""
         return min(self.points, self.overlap + int(LATE_SECONDS / self.step))
 
-    def without_partial_windows(self, values: Floats) -> Floats:
+    def without_partial_windows(self, values: Floats, settled: int = 0) -> Floats:
         """``values`` at steps of the query, with gaps for those whose range reaches into an outage.
 
-        If nothing else is known, as for a new workload, they are kept: they are better than nothing.
+        The first ``settled`` of them are no longer late: if they are missing at the end, that is an outage too. If
+        nothing else is known, as for a new workload, they are kept: they are better than nothing.
         """
         width = math.ceil(self.range / self.step - 1e-9)
-        whole = np.where(find_partial_windows(values, width), np.nan, values)
+        whole = np.where(find_partial_windows(values, width, settled), np.nan, values)
         return whole if np.isfinite(whole).any() else values
 
     def grid(self, now: datetime) -> tuple[datetime, datetime]:
@@ -149,9 +150,10 @@ class CachedRange:
     """The window of ``query``, kept between ticks; read in chunks of at most ``points_per_request``, newest first.
 
     If a chunk fails, the next one is half as large, down to `SMALL`: it may have been too much for the server. The
-    newest points are read again until they have settled. The first points after an outage are lower bounds too, for as
-    long as the range of the query reaches into it. A partial answer replaces nothing: it is only a lower bound of the
-    load, and its points are read again. If nothing is known yet, it is better than nothing.
+    newest points are read again until they have settled. The points beside an outage are lower bounds too, for as long
+    as the range of the query reaches into it; also those before an outage that has just begun. A partial answer
+    replaces nothing: it is only a lower bound of the load, and its points are read again. If nothing is known yet, it
+    is better than nothing.
     """
 
     query: RangeQuery
@@ -228,7 +230,9 @@ class CachedRange:
         read = self._cache.newest_part().astype(np.float64)
         first = self.query.number_of(end) - len(read) + 1
         values = self._settling.mask(first, read, epoch_seconds(now))
-        values = self.query.without_partial_windows(values)
+        settled = self._settling.count_settled(first, len(read), epoch_seconds(now))
+        is_partial = self._lower_bounds is not None  # then the newest points are unknown, and not missing
+        values = self.query.without_partial_windows(values, 0 if is_partial else settled)
         start = end - timedelta(seconds=(len(values) - 1) * self.query.step)
         self._watched_since = self._watched_since or now
         watched = (now - self._watched_since).total_seconds()

@@ -21,6 +21,7 @@ from kedastral.adapters.prometheus.range_queries import (
 )
 from kedastral.core.data_quality.settling import stale_age
 from kedastral.core.kept_state import KeptHistory, SourceState
+from kedastral.core.ports import LowerBoundError
 from kedastral.core.series import DataQuality, Series, series_from_points
 from kedastral.errors import NotServedError, SourceError
 from kedastral.logs import named
@@ -233,33 +234,39 @@ class PrometheusSource:
         if series.newest is None:
             span = f"{series.start:%Y-%m-%dT%H:%M:%SZ} to {series.time_at(len(series) - 1):%Y-%m-%dT%H:%M:%SZ}"
             raise self._api.no_load_error(f"from {span}", self.query.shown)
+        unsettled = series.quality.unsettled
+        seen = (None if unsettled is None else unsettled.newest) or series.newest
         # by the server's clock, like its samples: if ours was set back, old load would look fresh
-        age = (now - series.newest.at).total_seconds() + self._api.notes.server_ahead
+        age, seen_age = ((now - one.at).total_seconds() + self._api.notes.server_ahead for one in (series.newest, seen))
         settling = series.quality.settling
-        bridged = (
-            0.0 if series.quality.unsettled is None else 2 * self.query.range
-        )  # before a short outage, and after it
+        reach = max(self.query.range, self.query.step) if self.query.range else 0.0
+        bridged = 0.0 if unsettled is None else 2 * reach  # before a short outage, and after it
         fresh = stale_age(self.query.stale_after, self.query.step)
-        oldest = stale_age(self.query.stale_after, self.query.step, settling) + bridged
+        oldest = stale_age(self.query.stale_after, self.query.step, settling)
         if series.quality.at_least is not None:
             if age > LATE_SECONDS:
                 words = f"the answers have been partial for {age:.0f} s: series may be missing"
                 raise SourceError(f"{words}; query: {self.query.shown}", reason="partial")
             return
-        if age > oldest and self._api.notes.nothing_newest:
-            when = f"{series.newest.at:%Y-%m-%dT%H:%M:%SZ}"
-            words = f"the query matches nothing any more; the newest value it had, of {when}, is {age:.0f} s old"
+        is_over = seen_age <= oldest  # an outage: there are values again
+        if not is_over and self._api.notes.nothing_newest:
+            when = f"{seen.at:%Y-%m-%dT%H:%M:%SZ}"
+            words = f"the query matches nothing any more; the newest value it had, of {when}, is {seen_age:.0f} s old"
             raise SourceError(f"{words}{self._api.notes.clock_skew}; query: {self.query.shown}", reason="empty")
-        if age > oldest:
-            when = f"{series.newest.at:%Y-%m-%dT%H:%M:%SZ}"
+        if age > oldest + bridged or not is_over:
+            newest, age = (series.newest, age) if is_over else (seen, seen_age)
             late = f" and the {settling:.0f} s in which points settle" if settling else ""
             if bridged and not settling:
-                late = f"; those after it rest on a range of {self.query.range:g} s that reaches into an outage"
-            raise SourceError(
+                late = f"; those {'after' if is_over else 'before'} it rest on a range of {self.query.range:g} s that "
+                late += "reaches into an outage"
+            when = f"{newest.at:%Y-%m-%dT%H:%M:%SZ}"
+            words = (
                 f"the newest value, of {when}, is {age:.0f} s old, more than the {fresh:g} s of "
-                f"--stale-after and a step{late}{self._api.notes.lag}; query: {self.query.shown}",
-                reason="stale",
+                f"--stale-after and a step{late}{self._api.notes.lag}; query: {self.query.shown}"
             )
+            if is_over:
+                raise LowerBoundError(words, reason="stale", history=series)
+            raise SourceError(words, reason="stale")
 
 
 def _sum_instant(response: QueryResponse, at: datetime, step: float) -> Load:

@@ -134,6 +134,11 @@ class SettlingTime:
         ages = now - (first + np.arange(len(values))) * self.step
         return np.where(ages < self.seconds - 1e-6, np.nan, values)
 
+    def count_settled(self, first: int, size: int, now: float) -> int:
+        """How many of ``size`` points from number ``first`` on have settled at ``now``; they are the oldest."""
+        ages = now - (first + np.arange(size)) * self.step
+        return int(np.count_nonzero(ages >= self.seconds - 1e-6))
+
     def _note(self, number: int, value: float, age: float, *, counts: bool) -> None:
         point = self._points.get(number)
         if point is None:
@@ -189,17 +194,18 @@ def outlasts_a_missing_value(stale_after: float, step: float) -> bool:
     return 2 * step <= stale_age(stale_after, step)
 
 
-def find_partial_windows(values: Floats, width: int) -> Bools:
+def find_partial_windows(values: Floats, width: int, settled: int = 0) -> Bools:
     """Which ``values`` were computed over a range of ``width`` steps that reaches into a gap, so that they are too low.
 
-    Those are the ``width`` points before and after each gap. Missing points at the end may not be an outage, so the
-    points before them stay. The gaps themselves are not marked. Linear in the length.
+    Those are the ``width`` points before and after each gap. Missing points at the end may be late, and the points
+    before them stay; but any of the first ``settled`` points would have come by now, so a gap there is an outage that
+    lasts, such as a target that is no longer scraped. The gaps themselves are not marked. Linear in the length.
     """
     known = np.flatnonzero(np.isfinite(values))
     if width <= 0 or not len(known):
         return np.zeros(len(values), dtype=np.bool_)
     missing = np.isnan(values)
-    missing[known[-1] :] = False
+    missing[max(int(known[-1]), settled) :] = False
     before = np.concatenate([[0], np.cumsum(missing)])
     places = np.arange(len(values))
     near = before[np.minimum(places + width + 1, len(values))] > before[np.maximum(places - width, 0)]

@@ -13,7 +13,12 @@ from kedastral.core.capacity import PlanPolicy, ReplicaBounds, load_for_floor, r
 from kedastral.core.forecast import Forecast, fallback_forecast
 from kedastral.core.planning.basis import HeadroomBasis, make_stages
 from kedastral.core.planning.facts import read_facts
-from kedastral.core.planning.service_level import ServiceLevelSettings, ServiceLevelState, plan_for_service_level
+from kedastral.core.planning.service_level import (
+    ServiceLevelSettings,
+    ServiceLevelState,
+    floor_for,
+    plan_for_service_level,
+)
 from kedastral.core.planning.stabilization import (
     STABILIZATION_WINDOW,
     PreviousPlan,
@@ -128,6 +133,25 @@ def keep_plan(workload: Workload, history: Series, previous: Snapshot, status: F
         status=status,
         quality=history.quality,
     )
+
+
+def raise_floor(workload: Workload, history: Series, previous: Snapshot) -> Snapshot | None:
+    """``previous`` with a floor that has risen to the lower bound at the end of ``history``; None if it has not.
+
+    After an outage the first points of a ``rate()`` are too low, so that there is no new plan yet, but the load is at
+    least that. Nothing else changes: the plan keeps its time.
+    """
+    unsettled, floor, settings = history.quality.unsettled, previous.floor, workload.service_level
+    bound = None if unsettled is None else unsettled.newest
+    if bound is None or floor is None:
+        return None
+    if settings is None or previous.service_level is None:
+        needed = reactive_replicas(bound.value, workload.reactive_headroom or 1.0, workload.policy)
+    else:
+        needed = floor_for(bound.value, previous.service_level, settings)
+    if needed <= floor:
+        return None
+    return attrs.evolve(previous, observed=bound, floor=needed, quality=history.quality)
 
 
 def adopt_plan(workload: Workload, snapshot: Snapshot) -> Snapshot:

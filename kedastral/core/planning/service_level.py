@@ -390,6 +390,16 @@ def _floor_of(
     return max(needed, reactive_replicas(kept, 1 / FLOOR_UTILISATION, settings.policy))
 
 
+def floor_for(load: float, report: ServiceLevelReport, settings: ServiceLevelSettings) -> int:
+    """The replicas that ``load``, measured since the plan of ``report`` was made, needs at once."""
+    if settings.headroom is not None:
+        return reactive_replicas(load, settings.reactive_headroom or 1.0, settings.policy)
+    headroom = report.factor / FLOOR_UTILISATION
+    if report.load_cap is not None and load > 0:
+        headroom = min(headroom, max(report.load_cap / load, 1 / FLOOR_UTILISATION))
+    return reactive_replicas(load, headroom, settings.policy)
+
+
 def _stabilize(basis: SteeredBasis, forecast: Forecast, stages: PlanStages) -> tuple[ServiceLevelState, PlanStages]:
     """``stages`` with the published plan and its floor, and the state that remembers the recommendation."""
     settings, state, previous = basis.settings, basis.state, basis.previous
