@@ -466,6 +466,29 @@ async def test_when_answers_begin_to_be_stale_and_when_they_are_fresh_again_is_t
     assert {vars(record)["workload"] for record in caplog.records} == {"shop"}
 
 
+async def test_each_change_of_what_keda_is_told_by_an_old_plan_has_its_own_line(
+    autojump_clock: MockClock, start: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "kedastral.scaler")
+    keda = await start(policy=StalePolicy(STALE_AFTER, OnStale.RIDE_FORECAST))
+    snapshot = make_snapshot([9, 9, 9, 9, 7, 7, 5, 5, 5, 5], lead=60, floor=4)
+    await keda.put(snapshot)
+    for second in range(0, 560, 20):
+        if second == 480:
+            keda.store.revise("shop", lambda newest: attrs.evolve(newest, floor=8))  # as when samples are back
+        await keda.call("GetMetrics")
+        await trio.sleep(20)
+    old, changed = "the newest forecast is", "while there is no fresh forecast (ride-forecast)"
+    assert [record.getMessage() for record in caplog.records] == [
+        f"no fresh forecast: KEDA is told 9 (ride-forecast); {old} 140 s old",
+        f"replicas for KEDA 9 -> 7, {changed}: {old} 240 s old",
+        f"replicas for KEDA 7 -> 5, {changed}: {old} 360 s old",
+        f"replicas for KEDA 5 -> 8, {changed}: {old} 480 s old",
+        f"no fresh forecast: KEDA is told UNAVAILABLE, so that it holds (ride-forecast); {old} 540 s old",
+    ]
+    assert {vars(record)["workload"] for record in caplog.records} == {"shop"}
+
+
 async def test_a_first_answer_without_a_forecast_is_told_for_each_workload(
     autojump_clock: MockClock, start: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
