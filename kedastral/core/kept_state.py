@@ -191,6 +191,24 @@ class SettingsChange:
         return snapshot
 
 
+def starts_afresh(before: StateBasis, now: StateBasis, *, same_source: bool, same_model: bool) -> list[str]:
+    """What starts afresh under ``now``, as docs/operations.md names it.
+
+    ``same_source`` and ``same_model`` say whether source and model are the same objects: a reload may replace them,
+    although their state would still mean the same.
+    """
+    found = {
+        "history": not same_source or now.history != before.history,
+        "model": not same_model or (now.forecaster, now.step) != (before.forecaster, before.step),
+        "late samples": not same_source or not now.same_settling(before),
+        "errors of the forecast": not now.same_calibration(before),
+        "factor and hold": not now.same_steering(before),
+        "error budget": now.load != before.load,
+        "held plans": not now.same_plans(before),
+    }
+    return [name for name, is_new in found.items() if is_new]
+
+
 def adapt_state(state: KeptState, basis: StateBasis, workload: Workload) -> KeptState:
     """``state`` adapted to the current settings, ``basis`` and ``workload``.
 

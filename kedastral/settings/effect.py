@@ -7,8 +7,13 @@ from typing import Any
 from kedastral.core.capacity import round_replicas
 from kedastral.models import MODELS
 from kedastral.settings.declarations import DEFAULT_HEADROOM, PlanSettings, default_window
-from kedastral.settings.schema import Setting
+from kedastral.settings.fleet import WorkloadSettings
+from kedastral.settings.schema import Setting, groups_of, settings_of
 from kedastral.settings.types import write_duration, write_value
+from kedastral.text import one_line
+
+VALUE_SHOWN = 100
+"""Characters of a value, such as a query, in the log."""
 
 _UNSET = {"settle_after": "none (learned from the query)", "prewarm_steps": "none (--prewarm counts)"}
 
@@ -34,6 +39,25 @@ def show_in_effect(setting: Setting, values: Mapping[str, Any]) -> str:
     if setting.name == "window":
         return f"{write_duration(default_window(str(model), values['step']))} (what {model} wants)"
     return _UNSET.get(setting.name, show(setting, value))
+
+
+def describe_changes(before: WorkloadSettings, now: WorkloadSettings) -> list[str]:
+    """Each setting whose value differs, with the old and the new one: ``leadTime 8m -> 4m``."""
+    old, new = _values_of(before), _values_of(now)
+    settings = [each for _, kind in groups_of(WorkloadSettings) for each in settings_of(kind)]
+    found = [
+        (each.key, show_in_effect(each, old), show_in_effect(each, new))
+        for each in settings
+        if old[each.name] != new[each.name]
+    ]
+    own = [("query", before.query, now.query), ("dataSource", before.data_source, now.data_source)]
+    changed = [*(each for each in own if each[1] != each[2]), *found]
+    return [f"{name} {one_line(was, VALUE_SHOWN)} -> {one_line(is_now, VALUE_SHOWN)}" for name, was, is_now in changed]
+
+
+def _values_of(workload: WorkloadSettings) -> dict[str, Any]:
+    groups = [(getattr(workload, field), kind) for field, kind in groups_of(WorkloadSettings)]
+    return {each.name: getattr(group, each.name) for group, kind in groups for each in settings_of(kind)}
 
 
 def _describe_headroom(model: str) -> str:

@@ -2,7 +2,8 @@
 """`RunnerBuilder` makes a `WorkloadRunner`, a running workload, from its settings, and reuses parts that still fit."""
 
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, tzinfo
 from functools import partial
 
@@ -19,7 +20,7 @@ from kedastral.adapters.prometheus.source import PrometheusSource
 from kedastral.clock import WallClock
 from kedastral.core.data_quality.lost_series import SeriesWatch
 from kedastral.core.data_quality.raw_counter import CounterWatch
-from kedastral.core.kept_state import SettingsChange, StateBasis
+from kedastral.core.kept_state import SettingsChange, StateBasis, starts_afresh
 from kedastral.core.planning.calibration import warm_up
 from kedastral.core.planning.planner import Workload
 from kedastral.core.planning.service_level import ServiceLevelSettings
@@ -30,10 +31,12 @@ from kedastral.core.ports import Forecaster, MetricSource, SnapshotStore, Traina
 from kedastral.core.series import Series
 from kedastral.core.serving import Mode, StalePolicy, told_by_plan
 from kedastral.errors import WorkloadError
+from kedastral.logs import of_many
 from kedastral.models import MODELS
 from kedastral.serving.metrics import Metrics, observe_seconds
 from kedastral.serving.recent import RecentLoads
 from kedastral.settings.declarations import HTTP_MODEL
+from kedastral.settings.effect import describe_changes
 from kedastral.settings.fleet import DataSourceSettings, WorkloadSettings
 from kedastral.settings.promql import find_raw_counter
 from kedastral.tracing import NO_TRACING, Tracing
@@ -44,6 +47,11 @@ from kedastral.workloads.training import TrainedForecaster, TrainingQueue
 
 MAX_COMPUTING_THREADS = 1
 """Models that run at once, in a thread: more would only compete with each other and the event loop for the GIL."""
+
+CHANGES_SHOWN = 6
+"""Changed settings that the log names."""
+
+log = logging.getLogger("kedastral.config")
 
 LastServed = Callable[[str], int | None]
 """What KEDA was last told for the workload with this key before the process started; None if unknown."""
@@ -270,7 +278,7 @@ class RunnerBuilder:
             tick=self._traced(workload.name, guarded),
             close=partial(self._close, parts),
             reads_in_vain=partial(_reads_in_vain, source, parts),
-            take_over=partial(self._take_over, workload, basis),
+            take_over=partial(self._take_over, settings, parts, workload),
             series=series,
             failed=failed,
             fingerprint=fingerprint,
@@ -300,11 +308,20 @@ class RunnerBuilder:
         for one in error.chain:
             self.tracing.note_failure(one)
 
-    def _take_over(self, workload: Workload, basis: StateBasis, before: WorkloadRunner) -> None:
-        """Adapt what ``before`` has published to the settings in ``workload`` and ``basis``."""
-        now = self.clock.now()
+    def _take_over(
+        self, settings: WorkloadSettings, parts: RunnerParts, workload: Workload, before: WorkloadRunner
+    ) -> None:
+        """Adapt what ``before`` has published to ``settings``, with their ``parts`` and ``workload``."""
+        now, basis = self.clock.now(), basis_of(settings, parts.source_identity.connection)
         told = told_by_plan(self.store.get(workload.name), now, before.policy)
         self.store.revise(workload.name, SettingsChange(before.basis, basis, workload, told, now).adapt)
+        afresh = starts_afresh(
+            before.basis,
+            basis,
+            same_source=parts.source is before.parts.source,
+            same_model=parts.forecaster is before.parts.forecaster,
+        )
+        _log_settings(before.settings, settings, afresh)
         log_mode(before.settings.serving.mode, workload, self.store.get(workload.name), now)
 
     async def _close(self, parts: RunnerParts, successor: WorkloadRunner | None) -> None:
@@ -394,6 +411,19 @@ class RunnerBuilder:
                 return warm_up(model, history, steps, window, lead_steps=lead_steps, made_at=made_at)
 
         return TrainedForecaster(InProcessForecaster(InferenceOnly(model), self.computing), learn, self.training, model)
+
+
+def _log_settings(before: WorkloadSettings, now: WorkloadSettings, afresh: Sequence[str]) -> None:
+    """Log which settings of a workload have changed, and what starts ``afresh``; a change of mode has its own line."""
+    same_mode = attrs.evolve(before, serving=attrs.evolve(before.serving, mode=now.serving.mode))
+    changes = describe_changes(same_mode, now)
+    if not changes and not afresh:
+        return
+    more = f" and {len(changes) - CHANGES_SHOWN} more" if len(changes) > CHANGES_SHOWN else ""
+    what = ", ".join(changes[:CHANGES_SHOWN]) + more or "its data source has changed"
+    words = "new settings: %s; %s"
+    goes_on = f"afresh: {', '.join(afresh)}" if afresh else "nothing starts afresh"
+    log.info(words, what, goes_on, extra=of_many(now.key))
 
 
 def _reads_in_vain(source: MeasuredSource, parts: RunnerParts, successor: WorkloadRunner | None) -> bool:

@@ -22,7 +22,7 @@ from kedastral.adapters.prometheus.range_queries import RangeQuery
 from kedastral.adapters.prometheus.source import PrometheusSource
 from kedastral.clock import AcceleratedClock
 from kedastral.compose import Common, Storage, make_forecasting, services_of
-from kedastral.core.kept_state import KeptHistory, KeptModel, KeptState, SourceState, adapt_state
+from kedastral.core.kept_state import KeptHistory, KeptModel, KeptState, SourceState, adapt_state, starts_afresh
 from kedastral.core.planning.steering import SteeringState
 from kedastral.core.ports import StateStore
 from kedastral.core.serving import Mode, OnStale, Snapshot, decide, replicas_at
@@ -795,6 +795,8 @@ async def test_other_settings_leave_of_the_state_what_the_table_says(changed: st
     assert tuple(kept) == PARTS
     row = read_table()[changed]
     assert row.removesuffix(BOUNDED) == (", ".join(part for part in PARTS if not kept[part]) or "nothing")
+    named = starts_afresh(before.basis, now.basis, same_source=True, same_model=True)
+    assert named == [part for part in PARTS if not kept[part]], "what the log of a reload names"
     assert found.snapshot.replicas.tolist() == clamped
     assert left.last_recommendation == was.last_recommendation
     assert found.told == policy.bounds.clamp(8)

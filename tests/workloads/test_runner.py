@@ -380,3 +380,34 @@ async def test_a_reading_goes_on_where_the_successor_reads_the_same(
     assert before.reads_in_vain(None)
     await trio.sleep(20)
     assert not before.reads_in_vain(None)
+
+
+READ_AGAIN, STEERED = "afresh: history, model, late samples", "factor and hold, held plans"
+ERRORS = "errors of the forecast"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"target_per_pod": 50.0}, "targetPerPod 200 -> 50; afresh: held plans"),
+        (
+            {"service_level": 0.995, "target_per_pod": 50.0, "stale_after": 60.0},
+            f"targetPerPod 200 -> 50, serviceLevel 0.99 -> 0.995, staleAfter 2m -> 1m; {READ_AGAIN}, {STEERED}",
+        ),
+        ({"interval": 60.0}, "interval 30s -> 1m; nothing starts afresh"),
+        ({"window": 3600.0}, f"window 14d (what auto wants) -> 1h; {READ_AGAIN}"),
+        (
+            {"query": "sum(up)\n by (pod)"},
+            f"query up -> sum(up) by (pod); {READ_AGAIN}, {ERRORS}, factor and hold, error budget, held plans",
+        ),
+        ({}, None),
+    ],
+)
+async def test_what_a_change_of_settings_changes_is_logged(
+    builder: RunnerBuilder, caplog: pytest.LogCaptureFixture, changes: dict[str, Any], said: str | None
+) -> None:
+    caplog.set_level("INFO", "kedastral.config")
+    before = builder.build(shop())
+    builder.build(shop(**changes), before).take_over(before)
+    assert caplog.messages == ([] if said is None else [f"new settings: {said}"])
+    assert {vars(record)["workload"] for record in caplog.records} == (set() if said is None else {"prod/shop"})
