@@ -3,8 +3,8 @@
 
 A separate task saves one workload after the other: a tick only notes that there is something new. If ticks come faster
 than the store can save, the newest state of each workload is saved. Histories are large and change little, so each is
-saved once it has been read and learnt from, and then once an hour, with what the model has learnt. A restart reads the
-points since then from the data source.
+saved once it has been read and learnt from, also when a reload has read it anew, and then once an hour, with what the
+model has learnt. A restart reads the points since then from the data source.
 """
 
 import logging
@@ -129,6 +129,8 @@ class StateKeeper:
     """When this process last saved the state of each workload, and when that failed since, which may still have written
     it: if that is what is read late, this process has newer state."""
     _saved_history_at: dict[str, float] = attrs.field(factory=dict, init=False)
+    _saved_source: dict[str, object] = attrs.field(factory=dict, init=False)
+    """The source whose history was saved: that of a successor reads it anew."""
     _due: dict[str, Mapping[str, Floats] | None] = attrs.field(factory=dict, init=False)
     """The histories to save, with what the model has learnt."""
     _unread: set[str] = attrs.field(factory=set, init=False)
@@ -220,6 +222,7 @@ class StateKeeper:
         if history is not None and history.fits(runner.basis):
             # spread over the next hour, so that a thousand histories are not written at once after a start
             self._saved_history_at[runner.key] = trio.current_time() - spread(runner.key) * HISTORY_EVERY
+            self._saved_source[runner.key] = source
         else:
             history = None
         # the state was adapted to a runner that may have been replaced before its first tick
@@ -234,7 +237,7 @@ class StateKeeper:
         if isinstance(source, RestorableSource):
             can_learn = isinstance(forecaster, TrainedForecaster) and forecaster.is_restorable
             memory = forecaster.memory() if isinstance(forecaster, TrainedForecaster) else None  # not in training now
-            if self._is_due(runner.key, is_complete=source.progress >= 1 and (memory is not None or not can_learn)):
+            if self._is_due(runner.key, source, source.progress >= 1 and (memory is not None or not can_learn)):
                 self._due[runner.key] = memory
         self._unsaved[runner.key] = runner
         self._behind.add(runner.key)
@@ -264,7 +267,8 @@ class StateKeeper:
 
     def _forget_runner(self, key: str) -> None:
         for known in (
-            self._recalled, self._adapted, self._told, self._unsaved, self._saved_history_at, self._due, self._late,
+            self._recalled, self._adapted, self._told, self._unsaved, self._saved_history_at, self._saved_source,
+            self._due, self._late,
         ):  # fmt: skip
             known.pop(key, None)
         self._unread.discard(key)
@@ -370,9 +374,11 @@ class StateKeeper:
             self._late[key] = state
         return True
 
-    def _is_due(self, key: str, *, is_complete: bool) -> bool:
-        """Whether to save the history now."""
+    def _is_due(self, key: str, source: RestorableSource, is_complete: bool) -> bool:
+        """Whether to save the history of ``source`` now."""
         now, saved_at = trio.current_time(), self._saved_history_at.get(key)
+        if saved_at is not None and is_complete and self._saved_source.get(key) is not source:
+            return True
         if saved_at is not None:
             return now - saved_at >= HISTORY_EVERY / self.clock.speed
         return is_complete or now - self._recalled.get(key, now) >= INCOMPLETE_AFTER / self.clock.speed
@@ -393,6 +399,7 @@ class StateKeeper:
         )  # fmt: skip
         size = await self.states.save_history(history)
         self._saved_history_at[runner.key] = trio.current_time()
+        self._saved_source[runner.key] = source
         self._count("history", size)
 
     def _count(self, kind: str, size: int) -> None:

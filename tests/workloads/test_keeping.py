@@ -55,7 +55,7 @@ from kedastral.workloads.keeping import FORGET_AFTER, HISTORY_EVERY, SWEEP_EVERY
 from kedastral.workloads.runner import DataSources, RunnerBuilder, WorkloadRunner, workload_of
 from kedastral.workloads.scaledobject_workloads import REMOVE_AFTER, TriggerReader
 from kedastral.workloads.training import TrainedForecaster
-from tests.adapters.answers import Reply, Server, client_of, counting, reply
+from tests.adapters.answers import Reply, Server, client_of, counting, matrix, reply
 from tests.docs.pages import ROOT
 from tests.kept import MemoryStates, make_kept_history, make_kept_state
 from tests.parts import START, make_history, make_snapshot
@@ -386,6 +386,57 @@ async def test_the_state_is_saved_after_each_tick_and_the_history_once_an_hour(
         assert first.saved("state") == pytest.approx(HISTORY_EVERY / INTERVAL, abs=3)
         await trio.sleep(120)
         assert first.saved("history") == 2
+
+
+@attrs.define
+class YoungPrometheus:
+    """A Prometheus that has the load since ``begin`` only, until it gets the load before by a backfill."""
+
+    begin: datetime
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        start, end, step = (float(request.url.params[name]) for name in ("start", "end", "step"))
+        times = [start + n * step for n in range(round((end - start) / step) + 1)]
+        return matrix([(moment, "7") for moment in times if moment >= self.begin.timestamp()])(request)
+
+
+def known_of(made: Process) -> int:
+    kept = made.forecasting.fleet.runners["shop"].parts.source.kept_history()  # type: ignore[attr-defined]
+    return int(np.isfinite(kept[0].values).sum())
+
+
+@pytest.mark.parametrize("is_filled", [True, False], ids=["backfilled", "not backfilled"])
+async def test_the_load_from_before_the_saved_history_is_asked_for_again_by_the_next_process(
+    autojump_clock: MockClock, clock: AcceleratedClock, states: MemoryStates, is_filled: bool
+) -> None:
+    prometheus = YoungPrometheus(START - timedelta(minutes=5))
+    async with process(states, clock, server=Server(prometheus)) as first:
+        await trio.sleep(61)
+        assert first.saved("history") == 1
+    prometheus.begin -= timedelta(hours=3 if is_filled else 0)
+    async with process(states, clock, server=Server(prometheus)) as second:
+        await trio.sleep(121)
+        assert known_of(second) == (120 if is_filled else 9)
+        apart = [end - start for start, end in second.asked]
+        assert len([one for one in apart if one > timedelta(minutes=10)]) == 1, "once, and not at each tick"
+
+
+async def test_a_history_that_a_reload_has_read_again_is_saved_at_once(
+    autojump_clock: MockClock, clock: AcceleratedClock, states: MemoryStates
+) -> None:
+    async with process(states, clock) as first:
+        await trio.sleep(61)
+        fleet, builder = first.forecasting.fleet, first.forecasting.builder
+        assert first.saved("history") == 1
+        fleet.put(builder.build(shop(window=3 * 7200.0), fleet.runners["shop"]))
+        await trio.sleep(61)
+        assert first.saved("history") == 2
+        kept = await states.load_history("shop")
+        assert kept is not None
+        assert len(kept.values) == 360
+        fleet.put(builder.build(shop(window=3 * 7200.0, target_per_pod=7.0), fleet.runners["shop"]))
+        await trio.sleep(61)
+        assert first.saved("history") == 2, "the same source goes on"
 
 
 async def test_after_a_restart_histories_are_saved_at_a_time_of_their_own(

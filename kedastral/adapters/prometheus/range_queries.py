@@ -199,12 +199,20 @@ class CachedRange:
         return SourceState(self._settling.state, self._watched_since, counts)
 
     def restore(self, state: SourceState | None, points: Series | None) -> None:
-        """Continue from what `state` and `kept` returned; points at the end that may have changed are read again."""
+        """Continue from what `state` and `kept` returned; points at the end that may have changed are read again.
+
+        So is a gap at the beginning: the server may have got older data since, by a backfill for example. It costs a
+        request or two, and only where the server has less than the window.
+        """
         if state is not None:
             self._settling.restore(state.settling)
             self._watched_since = state.watched_since
             _put_all(self._counts, state.counts, self.query)
         self._cache.overlap = self._reread
+        first = None if points is None else points.first
+        if points is not None and first is not None:
+            gap = round((first.at - points.start).total_seconds() / points.step)
+            points = Series(first.at, points.step, points.values[gap:])
         _put_all(self._cache, points, self.query)
 
     @property
