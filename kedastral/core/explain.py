@@ -359,8 +359,10 @@ def _add_floor(chain: _Chain, snapshot: Snapshot) -> None:
     if floor is None:
         chain.add(StageName.FLOOR, Effect.SHOWN, None, Unit.PODS, "the reactive floor is off")
     else:
-        words = "what the newest load needs at once"
-        if basis is not None and basis.facts.seasonal > max(basis.facts.peak, basis.facts.for_floor):
+        words, observed = "what the newest load needs at once", snapshot.observed
+        if observed is not None and observed.at > snapshot.made_at:
+            words = f"what the load since this plan, at least {show_load(observed.value)}, needs at once"
+        elif basis is not None and basis.facts.seasonal > max(basis.facts.peak, basis.facts.for_floor):
             words = f"what a load of {show_load(basis.facts.seasonal)} needs, which other days had at about this time"
         elif basis is not None and basis.facts.peak > basis.facts.for_floor:
             words = f"what a recent peak of {show_load(basis.facts.peak)} needs, or the newest load"

@@ -228,6 +228,27 @@ async def test_the_first_points_after_an_outage_are_lower_bounds(window: float) 
     assert known.min() == known.max() == LOAD
 
 
+@pytest.mark.parametrize("window", [120.0, 300.0])
+async def test_the_last_points_before_an_outage_are_lower_bounds_as_soon_as_one_is_missing(window: float) -> None:
+    begin = START.timestamp() + 3615
+    server = after_an_outage(begin, math.inf, window)
+    source = PrometheusSource(client_of(server), RangeQuery(f"sum(rate(x[{window:g}s]))", 7200, 60, 120))
+    server.now = START + timedelta(seconds=3605 + window)
+    falling = await source.history(server.now)
+    assert falling.least_load < LOAD, "it may fall: no value is missing yet"
+    server.now += timedelta(minutes=1)
+    history = await source.history(server.now)
+    known = history.values[np.isfinite(history.values)]
+    assert known.min() == known.max() == LOAD
+    assert history.quality.unsettled is not None
+    assert 0 < np.nanmax(history.quality.unsettled.values) <= LOAD
+    server.now += timedelta(minutes=2, seconds=1)
+    with pytest.raises(
+        SourceError, match=f"those before it rest on a range of {window:g} s that reaches into an outage"
+    ):
+        await source.history(server.now)
+
+
 @pytest.mark.parametrize("window", [60.0, 300.0])
 async def test_a_short_outage_is_bridged(window: float) -> None:
     begin = START.timestamp() + 3600

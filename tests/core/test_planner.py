@@ -13,7 +13,14 @@ from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.explain import explain
 from kedastral.core.explanation import StageName
 from kedastral.core.forecast import Forecast
-from kedastral.core.planning.planner import Workload, adopt_plan, keep_plan, plan_step, plan_step_without_model
+from kedastral.core.planning.planner import (
+    Workload,
+    adopt_plan,
+    keep_plan,
+    plan_step,
+    plan_step_without_model,
+    raise_floor,
+)
 from kedastral.core.planning.service_level import ServiceLevelSettings, SteeredBasis
 from kedastral.core.planning.stabilization import UnstabilizedPlan
 from kedastral.core.planning.status import model_failed
@@ -72,6 +79,47 @@ def test_a_kept_plan_shows_the_newest_load_and_a_floor_that_rises_with_it() -> N
     assert first.floor == 33
     off = attrs.evolve(WORKLOAD, reactive_headroom=None)
     assert keep_plan(off, history_of(3000.0), before, FAILED).floor is None
+
+
+def bounded_by(load: float) -> Series:
+    """Ten minutes without a whole value, at the end of which the load is at least ``load``."""
+    seen = Series(NOW + timedelta(minutes=8), 60.0, [load / 2, load])
+    return Series(NOW, 60.0, np.full(10, np.nan), DataQuality(unsettled=seen))
+
+
+def test_a_lower_bound_of_the_load_raises_the_floor_and_nothing_else() -> None:
+    before = plan(load=2000.0)
+    assert before.floor == 22
+    assert raise_floor(WORKLOAD, bounded_by(1000.0), before) is None, "it does not fall"
+    assert raise_floor(WORKLOAD, history_of(9000.0), before) is None, "no lower bound"
+    raised = raise_floor(WORKLOAD, bounded_by(3000.0), before)
+    assert raised is not None
+    assert (raised.floor, raised.observed) == (33, Observation(NOW + timedelta(minutes=9), 3000.0))
+    assert attrs.evolve(raised, floor=before.floor, observed=before.observed, quality=before.quality) == before
+    [words] = [one.words for one in explain(raised, NOW, StalePolicy()).stages if one.name is StageName.FLOOR]
+    assert words == "what the load since this plan, at least 3,000, needs at once"
+    at_most = raise_floor(with_bounds(2, 30), bounded_by(3000.0), before)
+    assert at_most is not None
+    assert at_most.floor == 30
+    assert raise_floor(attrs.evolve(WORKLOAD, reactive_headroom=None), bounded_by(3000.0), before) is None
+    assert raise_floor(WORKLOAD, bounded_by(3000.0), attrs.evolve(before, floor=None)) is None
+
+
+@pytest.mark.parametrize(
+    ("headroom", "cap", "floor"), [(None, None, 48), (1.5, None, 45), (None, 3300.0, 33), (None, 100.0, 32)]
+)
+def test_a_lower_bound_counts_with_the_factor_of_the_plan_up_to_the_cap(
+    headroom: float | None, cap: float | None, floor: int
+) -> None:
+    policy = attrs.evolve(POLICY, bounds=ReplicaBounds(2, 100))
+    settings = ServiceLevelSettings(SteeringSettings(policy, 0.99, 300.0), headroom, 1.5)
+    workload = attrs.evolve(WORKLOAD, policy=policy, service_level=settings)
+    before = plan_step(workload, history_of(1000.0), Forecast(NOW, 60.0, np.full(30, 1000.0)), None)
+    assert before.service_level is not None
+    report = attrs.evolve(before.service_level, factor=1.5, load_cap=cap)
+    raised = raise_floor(workload, bounded_by(3000.0), attrs.evolve(before, service_level=report))
+    assert raised is not None
+    assert raised.floor == floor
 
 
 def test_the_floor_over_a_kept_plan_lies_within_the_bounds_of_today() -> None:

@@ -129,7 +129,7 @@ def steady(_at: float) -> float:
 
 @pytest.mark.parametrize("model", ["auto", "baseline"])
 @pytest.mark.parametrize("floor", [True, False], ids=["floor", "no floor"])
-@pytest.mark.parametrize("second", [3.0, 15.0, 33.0, 52.0])
+@pytest.mark.parametrize("second", [3.0, 52.0])
 @pytest.mark.parametrize("window", [60.0, 120.0, 300.0])
 async def test_while_nothing_is_scraped_the_plan_of_before_is_ridden(
     window: float, second: float, floor: bool, model: str

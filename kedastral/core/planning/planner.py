@@ -143,10 +143,10 @@ def raise_floor(workload: Workload, history: Series, previous: Snapshot) -> Snap
     """
     unsettled, floor, settings = history.quality.unsettled, previous.floor, workload.service_level
     bound = None if unsettled is None else unsettled.newest
-    if bound is None or floor is None:
+    if bound is None or floor is None or workload.reactive_headroom is None:
         return None
     if settings is None or previous.service_level is None:
-        needed = reactive_replicas(bound.value, workload.reactive_headroom or 1.0, workload.policy)
+        needed = reactive_replicas(bound.value, workload.reactive_headroom, workload.policy)
     else:
         needed = floor_for(bound.value, previous.service_level, settings)
     if needed <= floor:
