@@ -95,6 +95,7 @@ class ExternalScaler(ExternalScalerBase):
         self.scaler = scaler
         self._metrics = metrics
         self._stale_log = StaleLog()
+        self._stale_numbers = StaleNumberLog()
         for method in METHODS:  # so that alerts see a zero, not nothing, for calls that KEDA never makes
             metrics.scaler_requests.labels(method, Status.OK.name)
         self._seconds = {method: metrics.scaler_seconds.labels(method) for method in TIMED}
@@ -171,6 +172,7 @@ class ExternalScaler(ExternalScalerBase):
         if decision.stale:
             self._metrics.stale_answers.inc()
         self._stale_log.note(workload, decision, self.scaler.resolver.policy_of(workload))
+        self._stale_numbers.note(workload, decision)
         _require_replicas(decision)
         return workload, decision
 
@@ -223,6 +225,26 @@ class StaleLog:
         rule = Mode.OBSERVE if decision.mode is Mode.OBSERVE else policy.on_stale
         words = "no fresh forecast: KEDA is told %s (%s); %s"
         log.warning(words, told, rule, decision.reason, extra=of_many(workload))
+
+
+@attrs.frozen
+class StaleNumberLog:
+    """Logs each change of the number that KEDA is told by an old plan, which it reads by wall clock."""
+
+    _told: dict[str, int] = attrs.field(factory=dict, init=False)
+    """By stale workload."""
+
+    def note(self, workload: str, decision: Decision) -> None:
+        """Log what has changed with ``decision``, an answer for ``workload``; `StaleLog` logs the first number."""
+        before, now = self._told.pop(workload, None), decision.replicas
+        if not decision.stale or now is None:
+            return
+        self._told[workload] = now
+        if len(self._told) > MAX_STALE_REMEMBERED:
+            del self._told[next(iter(self._told))]
+        if before is not None and before != now:
+            words = "replicas for KEDA %d -> %d, while there is no fresh forecast: %s"
+            log.info(words, before, now, decision.reason, extra={"workload": workload})
 
 
 def read_activation(metadata: Mapping[str, str]) -> float:

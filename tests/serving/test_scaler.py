@@ -478,7 +478,7 @@ async def test_each_change_of_what_keda_is_told_by_an_old_plan_has_its_own_line(
             keda.store.revise("shop", lambda newest: attrs.evolve(newest, floor=8))  # as when samples are back
         await keda.call("GetMetrics")
         await trio.sleep(20)
-    old, changed = "the newest forecast is", "while there is no fresh forecast (ride-forecast)"
+    old, changed = "the newest forecast is", "while there is no fresh forecast"
     assert [record.getMessage() for record in caplog.records] == [
         f"no fresh forecast: KEDA is told 9 (ride-forecast); {old} 140 s old",
         f"replicas for KEDA 9 -> 7, {changed}: {old} 240 s old",
