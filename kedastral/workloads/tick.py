@@ -159,14 +159,19 @@ class ForecastLoop:
         await self._publish(self.planner.plan(history, forecast, previous), history, found, now)
 
     async def _raise_floor(self, read: Series) -> StoreError | None:
-        """Publish the newest plan again with a higher floor, if the lower bounds in ``read`` need one."""
+        """Publish the newest plan again with a higher floor, if the lower bounds in ``read`` need one.
+
+        An error is returned, as it would take the place of the one that is being dealt with.
+        """
         previous = self.store.previous(self.workload.name)
         raised = None if previous is None else raise_floor(self.workload, screen(read).history, previous)
-        if previous is None or raised is None:
+        if raised is None:
             return None
-        return await self._try_to_publish(
-            raised, _Findings(previous.outliers, previous.lost_series, previous.raw_counter)
-        )
+        try:
+            await self.store.put(raised)  # of the same time: a newer one of another pod stays
+        except StoreError as error:
+            return error
+        return None
 
     def _examine(self, read: Series, previous: Snapshot | None, now: datetime) -> tuple[Series, _Findings]:
         """The history without outliers, and what is odd about it; logs what is new."""
