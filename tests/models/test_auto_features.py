@@ -19,6 +19,7 @@ from kedastral.models.auto.features import (
     compute_increments,
     count_features,
     find_seasons,
+    mean_by_similarity,
     mean_known,
     median_known,
 )
@@ -45,6 +46,15 @@ def noise(size: int, seed: int = 1) -> Floats:
 
 # -- means and medians of what is known --
 
+
+def kernel_regression(values: list[float], distances: list[float]) -> float:
+    """The formula of Nadaraya and Watson, for the values that are known."""
+    pairs = [(value, distance) for value, distance in zip(values, distances, strict=True) if not math.isnan(value)]
+    width = statistics.fmean(distance for _, distance in pairs)
+    weights = [math.exp(-3 * distance / width) for _, distance in pairs]
+    return sum(weight * value for weight, (value, _) in zip(weights, pairs, strict=True)) / sum(weights)
+
+
 rows_of_some = st.integers(1, 6).flatmap(
     lambda width: st.lists(st.lists(st.floats(-9, 9) | st.just(NAN), min_size=width, max_size=width), min_size=1)
 )
@@ -56,6 +66,20 @@ def test_means_and_medians_are_those_of_the_values_that_are_known(rows: list[lis
     assert mean_known(np.array(rows)) == pytest.approx([statistics.fmean(row) if row else 0 for row in known], abs=1e-9)
     medians = [statistics.median(row) if row else 0 for row in known]
     assert median_known(np.array(rows)) == pytest.approx(medians, abs=1e-9)
+
+
+@given(st.lists(st.tuples(st.floats(-9, 9) | st.just(NAN), st.floats(1e-3, 9)), min_size=1))
+def test_a_mean_by_similarity_is_the_kernel_regression_of_the_values_that_are_known(
+    pairs: list[tuple[float, float]],
+) -> None:
+    values, distances = [value for value, _ in pairs], [distance for _, distance in pairs]
+    found = mean_by_similarity(np.array([values]), np.array([distances]))
+    unknown = all(math.isnan(value) for value in values)
+    assert found == pytest.approx([0.0 if unknown else kernel_regression(values, distances)], abs=1e-9)
+
+
+def test_without_any_distance_a_mean_by_similarity_is_the_mean() -> None:
+    assert mean_by_similarity(np.array([[1.0, 2.0, NAN]]), np.zeros((1, 3))) == pytest.approx([1.5])
 
 
 # -- how the load went on --
@@ -191,6 +215,32 @@ def test_what_followed_at_the_same_time_of_other_days_is_told_by_its_mean_and_me
     assert own[:6] == pytest.approx([mean, median, mean, median, gains[0], gains[-1]])
 
 
+def test_days_whose_load_came_the_same_way_decide_what_follows() -> None:
+    row, ahead, ramp = 8 * DAY, 20, np.linspace(1.0, 2.0, HOUR)
+    values = np.full(8 * DAY + 1, 100.0)
+    for days in (0, 2, 5):  # three days rise before this time, and two of them go on to rise
+        values[row - days * DAY - HOUR + 1 : row - days * DAY + 1] *= ramp
+    for days in (2, 5):
+        values[row - days * DAY + 1 : row - days * DAY + HOUR] = 600.0
+    seasons = seasons_of(values)
+    gain = math.log1p(600.0 / seasons.signal.unit) - seasons.signal.trailing_mean(np.array([row - 2 * DAY]), 5)[0]
+    own = compute_horizon_features(seasons, np.array([row]), np.array([ahead]))[0]
+    assert own[0] == pytest.approx(2 * gain / 7), "the mean counts all days alike"
+    assert own[6] == pytest.approx(gain, rel=0.1)
+
+
+def test_with_a_period_of_many_steps_the_day_that_reached_the_same_level_decides() -> None:
+    row, ahead, step = 8 * 24, 1, 3600.0
+    values = np.full(8 * 24 + 1, 100.0)
+    values[[row, row - 3 * 24]] = 800.0
+    values[row - 3 * 24 + ahead] = 1600.0
+    seasons = seasons_of(values, step=step)
+    gain = math.log1p(1600.0 / seasons.signal.unit) - math.log1p(800.0 / seasons.signal.unit)
+    own = compute_horizon_features(seasons, np.array([row]), np.array([ahead]))[0]
+    assert own[0] == pytest.approx(gain / 7), "the mean counts all days alike"
+    assert own[6] == pytest.approx(gain, rel=0.2)
+
+
 def test_one_minute_that_differs_counts_for_a_fifteenth_where_days_are_compared_smoothly() -> None:
     row, ahead = 8 * DAY, 20
     values = np.full(8 * DAY + 1, 100.0)
@@ -210,10 +260,10 @@ def test_what_followed_in_earlier_hours_is_told_as_far_as_it_is_known() -> None:
     unit = seasons.signal.unit
     gains = [math.log1p(100.0 * (1 + hours) / unit) - math.log1p(100.0 / unit) for hours in range(1, 13)]
     own = compute_horizon_features(seasons, np.array([row]), np.array([ahead]))[0]
-    assert own[6:] == pytest.approx([gains[0], statistics.fmean(gains[:6]), statistics.median(gains)])
+    assert own[7:] == pytest.approx([gains[0], statistics.fmean(gains[:6]), statistics.median(gains)])
     later = compute_horizon_features(seasons, np.array([row]), np.array([HOUR]))[0]
-    assert later[6] == pytest.approx(0.0), "that ends now and is known"
-    assert later[7:] == pytest.approx([0.0, 0.0])
+    assert later[7] == pytest.approx(0.0), "that ends now and is known"
+    assert later[8:] == pytest.approx([0.0, 0.0])
 
 
 def test_the_hour_that_has_not_ended_yet_says_nothing() -> None:
@@ -222,4 +272,4 @@ def test_the_hour_that_has_not_ended_yet_says_nothing() -> None:
     values[row + 1] = values[1 + ahead] = 900.0
     seasons = seasons_of(values)
     own = compute_horizon_features(seasons, np.array([row]), np.array([ahead]))[0]
-    assert own[6:] == pytest.approx([0.0, 0.0, 0.0])
+    assert own[7:] == pytest.approx([0.0, 0.0, 0.0])

@@ -28,6 +28,12 @@ HOUR_HARMONICS = (1, 2, 3, 4, 6, 12)
 """Periods of an hour, half an hour, 20, 15, 10 and 5 minutes, as cron jobs have."""
 DAYS_BACK = np.arange(1, 8)
 HOURS_BACK = np.arange(1, 13)
+COMPARED_PATH = np.array([0, 5, 10, 15, 20, 30, 45]) * MINUTE
+"""Seconds before the origin at which the load of two days is compared, as means over three minutes."""
+LEAST_DISTANCE = 1e-9
+"""Squared differences of logs below this are rounding errors: the days count equally."""
+SIMILARITY_RATE = 3.0
+"""How sharply days are told apart: one at the mean distance of all weighs exp(-3) times as much as one without any."""
 
 
 @attrs.frozen(eq=False)
@@ -114,6 +120,7 @@ def compute_horizon_features(seasons: Seasons, rows: Ints, ahead: Ints) -> Float
         smooth, _ = compute_increments(signal, days, ahead, 3 * LEVEL)
         columns += [mean_known(fine), median_known(fine), mean_known(smooth), median_known(smooth)]
         columns += [np.nan_to_num(smooth[:, 0]), np.nan_to_num(smooth[:, 6])]  # yesterday, a week ago
+        columns.append(mean_by_similarity(fine, _distances(signal, rows, days)))
     if seasons.has(HOUR):
         back = seasons.hours_back(rows, HOURS_BACK)
         back = np.where(back + ahead[:, None] <= rows[:, None], back, -1)  # what followed must be known at the origin
@@ -158,6 +165,33 @@ def mean_known(values: Floats) -> Floats:
 def median_known(values: Floats) -> Floats:
     """The median of each row of ``values`` (r, m), ignoring NaN; 0 if all are NaN."""
     return np.nan_to_num(median_without_gaps(values.T))
+
+
+def mean_by_similarity(values: Floats, distances: Floats) -> Floats:
+    """The mean of each row of ``values`` (r, m), ignoring NaN; 0 if all are NaN. Small ``distances`` (r, m) weigh most.
+
+    A kernel regression (Nadaraya, 1964; Watson, 1964) whose width is the mean distance of the known values of the row.
+    """
+    known = np.isfinite(values)
+    sizes = np.where(known, distances, 0.0)
+    width = np.maximum(sizes.sum(axis=1) / np.maximum(known.sum(axis=1), 1), LEAST_DISTANCE)
+    weights = np.where(known, np.exp(-SIMILARITY_RATE * sizes / width[:, None]), 0.0)
+    total = weights.sum(axis=1)
+    means: Floats = (weights * np.where(known, values, 0.0)).sum(axis=1) / np.where(total > 0, total, 1.0)
+    return means
+
+
+def _distances(signal: Signal, rows: Ints, lagged: Ints) -> Floats:
+    """How differently the load came to ``lagged`` (r, m) than to ``rows`` (r,): squared differences of logs, (r, m).
+
+    Compared are the levels, and the paths of the last 45 minutes relative to them.
+    """
+    both = np.maximum(np.column_stack([rows, lagged]), 0)
+    level = signal.trailing_mean(both, signal.steps_in(LEVEL))
+    back = np.rint(COMPARED_PATH / signal.step).astype(np.int64)
+    path = signal.trailing_mean(np.maximum(both[:, :, None] - back, 0), signal.steps_in(3 * MINUTE)) - level[:, :, None]
+    distances: Floats = (level[:, 1:] - level[:, :1]) ** 2 + ((path[:, 1:] - path[:, :1]) ** 2).sum(axis=2)
+    return distances
 
 
 def _spread(signal: Signal, rows: Ints) -> Floats:

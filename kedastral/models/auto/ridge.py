@@ -31,7 +31,7 @@ RANGE_MARGIN = 0.5
 """How far beyond its range in the fit a feature still counts, as a share of that range. The rows of a fit are a sample,
 so the next hours go a little beyond it. Without the margin, load that switches on and off is forecast up to 0.8 %
 worse."""
-HUBER_THRESHOLD = 1.0
+HUBER_THRESHOLD = 0.3
 """Residuals beyond this many typical ones count linearly instead of squared (Huber, 1964).
 
 It is low, since forecasts are judged by absolute errors, and load jumps more often than under a normal distribution.
