@@ -34,8 +34,8 @@ worse."""
 HUBER_THRESHOLD = 0.3
 """Residuals beyond this many typical ones count linearly instead of squared (Huber, 1964).
 
-It is low, since forecasts are judged by absolute errors, and load jumps more often than under a normal distribution. With
-0.1 the error would be another 0.7 % smaller, but one round of a refit would follow changes less.
+It is low, since forecasts are judged by absolute errors, and load jumps more often than under a normal distribution.
+With 0.1 the error would be another 0.7 % smaller, but one round of a refit would follow changes less.
 """
 COLD_START_ROUNDS = 4
 WARM_START_ROUNDS = 1
