@@ -45,13 +45,14 @@ from kedastral.settings.fleet import ConfiguredFleet, FleetSettings, WorkloadSet
 from kedastral.settings.schema import Setting, remedy_of, settings_of
 from kedastral.tls import RotatingContext, TlsFiles, make_client_context, make_server_context
 from kedastral.tracing import NO_TRACING, Tracing
+from kedastral.workloads.data_sources import DataSources
 from kedastral.workloads.division import Division
 from kedastral.workloads.fleet import Fleet
 from kedastral.workloads.forecasting import Forecasting
 from kedastral.workloads.keeping import StateKeeper
 from kedastral.workloads.reload import Reloader
 from kedastral.workloads.resolver import RemoteResolver
-from kedastral.workloads.runner import DataSources, OpenSource, RunnerBuilder
+from kedastral.workloads.runner import OpenSource, RunnerBuilder
 from kedastral.workloads.scaledobject_workloads import FleetResolver, TriggerReader
 
 log = logging.getLogger("kedastral.compose")

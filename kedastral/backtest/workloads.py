@@ -36,7 +36,7 @@ from kedastral.simulation.hpa import HpaBehavior
 from kedastral.simulation.policies import CachedModel, ForecastSchedule, LastWeek, Serving
 from kedastral.simulation.replay import Cluster
 from kedastral.simulation.trial import MetricsPipeline, Scaling, Trial, scale_trace
-from kedastral.workloads.runner import DataSourceConnection, DataSources
+from kedastral.workloads.data_sources import DataSourceConnection, DataSources
 
 MAX_GAP_SHARE = 0.5
 """The largest share of judged steps that may be gaps. A history with more gaps is refused."""

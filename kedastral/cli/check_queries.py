@@ -24,7 +24,7 @@ from kedastral.settings.fleet import FleetSettings, WorkloadSettings
 from kedastral.settings.promql import describe_raw_counter, find_raw_counter
 from kedastral.settings.types import write_duration
 from kedastral.text import one_line
-from kedastral.workloads.runner import DataSourceConnection, DataSources
+from kedastral.workloads.data_sources import DataSourceConnection, DataSources
 
 CHECKED = 6 * 3600.0
 """Seconds of history to request: enough to recognise a counter, and to span a quiet time."""

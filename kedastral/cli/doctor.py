@@ -30,7 +30,7 @@ from kedastral.settings.fleet import DEFAULT_SOURCE, WorkloadSettings
 from kedastral.settings.load import Loaded
 from kedastral.text import one_line, printable
 from kedastral.wire import dump_json
-from kedastral.workloads.runner import DataSourceConnection, DataSources
+from kedastral.workloads.data_sources import DataSourceConnection, DataSources
 
 RULES: tuple[DoctorRule, ...] = (
     *trigger_rules.BOOK.rules,

@@ -31,7 +31,7 @@ from kedastral.settings.kinds import WORKLOAD_SETTINGS
 from kedastral.settings.resolve import build
 from kedastral.settings.types import Name
 from kedastral.settings.yaml import Node
-from kedastral.workloads.runner import DataSourceConnection
+from kedastral.workloads.data_sources import DataSourceConnection
 
 LOOKED_BACK = 6 * 3600.0
 """Seconds of history to request: enough to recognise a counter, and to span a quiet time."""

@@ -26,7 +26,8 @@ from kedastral.core.trigger import ObjectRef
 from kedastral.errors import StoreError
 from kedastral.logs import RepeatLimit, of_many
 from kedastral.serving.metrics import Metrics
-from kedastral.workloads.runner import WorkloadRunner, workload_of
+from kedastral.workloads.planning_settings import workload_of
+from kedastral.workloads.runner import WorkloadRunner
 from kedastral.workloads.ticker import spread
 from kedastral.workloads.training import TrainedForecaster
 

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`RunnerBuilder` makes a `WorkloadRunner`, a running workload, from its settings, and reuses parts that still fit."""
 
-import hashlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, tzinfo
 from functools import partial
 
@@ -13,8 +12,6 @@ import trio
 
 from kedastral.adapters.http_model import HttpForecaster, open_model_client
 from kedastral.adapters.in_process import InferenceOnly, InProcessForecaster
-from kedastral.adapters.prometheus.api import open_prometheus_client
-from kedastral.adapters.prometheus.limits import RequestLimits
 from kedastral.adapters.prometheus.range_queries import RangeQuery
 from kedastral.adapters.prometheus.source import PrometheusSource
 from kedastral.clock import WallClock
@@ -25,11 +22,10 @@ from kedastral.core.planning.calibration import warm_up
 from kedastral.core.planning.planner import Workload
 from kedastral.core.planning.service_level import ServiceLevelSettings
 from kedastral.core.planning.status import LastFailure
-from kedastral.core.planning.steering import SteeringSettings
 from kedastral.core.planning.uncertainty import UncertaintyState
 from kedastral.core.ports import Forecaster, MetricSource, SnapshotStore, TrainableModel
 from kedastral.core.series import Series
-from kedastral.core.serving import Mode, StalePolicy, told_by_plan
+from kedastral.core.serving import StalePolicy, told_by_plan
 from kedastral.errors import WorkloadError
 from kedastral.logs import of_many
 from kedastral.models import MODELS
@@ -37,11 +33,13 @@ from kedastral.serving.metrics import Metrics, observe_seconds
 from kedastral.serving.recent import RecentLoads
 from kedastral.settings.declarations import HTTP_MODEL
 from kedastral.settings.effect import describe_changes
-from kedastral.settings.fleet import DataSourceSettings, WorkloadSettings
+from kedastral.settings.fleet import WorkloadSettings
 from kedastral.settings.promql import find_raw_counter
 from kedastral.tracing import NO_TRACING, Tracing
+from kedastral.workloads.data_sources import DataSourceConnection, DataSources
 from kedastral.workloads.guarded_tick import GuardedTick, log_mode
 from kedastral.workloads.measured import MeasuredForecaster, MeasuredSource
+from kedastral.workloads.planning_settings import basis_of, fingerprint_of, workload_of
 from kedastral.workloads.tick import ForecastLoop, Planner
 from kedastral.workloads.training import TrainedForecaster, TrainingQueue
 
@@ -66,87 +64,6 @@ def _nobody_knows(_key: str) -> None:
 
 def _take_nothing(_before: "WorkloadRunner") -> None:
     pass
-
-
-@attrs.define(eq=False)
-class DataSourceConnection:
-    """An HTTP client and the request limits of one Prometheus, shared by the ``users`` workloads that read it."""
-
-    settings: DataSourceSettings
-    client: httpx.AsyncClient
-    limits: RequestLimits
-    users: int = 0
-
-    @classmethod
-    def open(cls, settings: DataSourceSettings) -> "DataSourceConnection":
-        """Open a connection. Raises ConfigError if the settings cannot be used."""
-        limits = RequestLimits(settings.max_concurrent, settings.max_per_second)
-        return cls(settings, open_prometheus_client(settings.url, settings.login), limits)
-
-
-@attrs.define(eq=False)
-class DataSources:
-    """The connections to every Prometheus. One whose settings change is closed when its last user is gone."""
-
-    _named: dict[str, DataSourceConnection] = attrs.field(factory=dict, init=False)
-    _replaced: list[DataSourceConnection] = attrs.field(factory=list, init=False)
-    _retired: list[DataSourceConnection] = attrs.field(factory=list, init=False)
-
-    def replace(self, settings: Mapping[str, DataSourceSettings]) -> Callable[[], None]:
-        """Use ``settings`` from now on. Returns a function that undoes this until `close_unused` is called.
-
-        Raises ConfigError, and changes nothing, if one of them cannot be used.
-        """
-        before = self._named
-        self._named = {
-            name: _unchanged(before.get(name), one) or DataSourceConnection.open(one) for name, one in settings.items()
-        }
-        gone = [connection for name, connection in before.items() if self._named.get(name) is not connection]
-        self._replaced += gone
-
-        def undo() -> None:
-            self._replaced = [one for one in self._replaced if one not in gone]
-            self._replaced += [one for name, one in self._named.items() if before.get(name) is not one]
-            self._named = before
-
-        return undo
-
-    def find(self, name: str) -> DataSourceConnection:
-        """The connection to the data source ``name``. Raises KeyError if there is none."""
-        return self._named[name]
-
-    def use(self, name: str) -> DataSourceConnection:
-        """Like `find`, and count one more user."""
-        connection = self.find(name)
-        connection.users += 1
-        return connection
-
-    def is_current(self, name: str, connection: DataSourceConnection) -> bool:
-        """Whether ``connection`` matches the current configuration of the data source ``name``."""
-        return self._named.get(name) is connection
-
-    async def release(self, connection: DataSourceConnection) -> None:
-        """Count one user of ``connection`` less; the last one closes it if it is no longer configured."""
-        connection.users -= 1
-        await self._close_retired()
-
-    async def close_unused(self) -> None:
-        """Close connections that are no longer configured, now or with their last user. This makes `replace` final."""
-        self._retired, self._replaced = [*self._retired, *self._replaced], []
-        await self._close_retired()
-
-    async def _close_retired(self) -> None:
-        unused = [one for one in self._retired if not one.users]
-        self._retired = [one for one in self._retired if one.users]
-        for connection in unused:
-            await connection.client.aclose()
-
-    async def close(self) -> None:
-        """Close all connections, used or not."""
-        everyone = [*self._named.values(), *self._replaced, *self._retired]
-        self._named, self._replaced, self._retired = {}, [], []
-        for connection in everyone:
-            await connection.client.aclose()
 
 
 @attrs.frozen
@@ -429,66 +346,3 @@ def _log_settings(before: WorkloadSettings, now: WorkloadSettings, afresh: Seque
 def _reads_in_vain(source: MeasuredSource, parts: RunnerParts, successor: WorkloadRunner | None) -> bool:
     """Whether a history is being read from ``source`` that the successor does not use."""
     return source.is_reading and (successor is None or successor.parts.source is not parts.source)
-
-
-def _unchanged(connection: DataSourceConnection | None, settings: DataSourceSettings) -> DataSourceConnection | None:
-    return connection if connection is not None and connection.settings == settings else None
-
-
-def identify_source(settings: DataSourceSettings) -> str:
-    """Identifies a data source: its address, and what is sent to choose a tenant. Contains no secret."""
-    headers = sorted(header for header in settings.login.headers if header[0].lower() != "authorization")
-    chosen = repr((headers, settings.login.query_params)).encode()
-    return f"{settings.url} {hashlib.blake2b(chosen, digest_size=16).hexdigest()}"
-
-
-def basis_of(settings: WorkloadSettings, connection: DataSourceConnection | None) -> StateBasis:
-    """The settings that the meaning of a workload's state depends on."""
-    forecast = settings.forecast
-    return StateBasis(
-        source="" if connection is None else identify_source(connection.settings),
-        query=settings.query,
-        step=forecast.step,
-        settle_after=forecast.settle_after,
-        model=f"{forecast.model} {forecast.model_url}" if forecast.model == HTTP_MODEL else str(forecast.model),
-        timezone=forecast.timezone.key,
-        lead_time=settings.serving.lead_time,
-        prewarm_steps=settings.plan.prewarm_at(forecast.step),
-        target_per_pod=settings.plan.target_per_pod,
-        headroom=settings.plan.headroom,
-        service_level=settings.level.service_level,
-    )
-
-
-def fingerprint_of(settings: WorkloadSettings, basis: StateBasis) -> str:
-    """A hash of the settings that determine the replicas for a given load; it does not reveal them."""
-    workload = workload_of(settings)
-    described = repr((attrs.astuple(basis), workload.policy, workload.reactive_headroom)).encode()
-    return hashlib.blake2b(described, digest_size=8).hexdigest()
-
-
-def workload_of(settings: WorkloadSettings) -> Workload:
-    """The settings of one workload in the form that planning uses."""
-    serving, policy = settings.serving, settings.plan.policy(settings.forecast.step)
-    floor = serving.reactive_headroom if serving.reactive_floor else None
-    steering = SteeringSettings(
-        policy,
-        settings.level.service_level,
-        serving.lead_time,
-        settings.stale.stale_after,
-        observing=serving.mode is Mode.OBSERVE,
-    )
-    service_level = ServiceLevelSettings(steering, settings.plan.headroom, floor, interval=settings.forecast.interval)
-    kind = MODELS.get(str(settings.forecast.model))
-    return Workload(
-        name=settings.key,
-        metric=settings.forecast.metric,
-        steps=settings.forecast.steps,
-        lead_time=serving.lead_time,
-        policy=policy,
-        reactive_headroom=floor,
-        service_level=service_level if kind is not None and kind.plans_by_service_level else None,
-        mode=serving.mode,
-        stale=settings.policy(),
-        interval=settings.forecast.interval,
-    )

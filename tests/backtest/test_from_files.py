@@ -16,7 +16,7 @@ import pytest
 from kedastral.adapters.prometheus.api import open_prometheus_client
 from kedastral.settings.commands import BacktestSettings
 from kedastral.settings.schema import settings_of
-from kedastral.workloads import runner as members
+from kedastral.workloads import data_sources
 from tests.backtest.loads import STEP, Ended, call, wave, write_csv
 from tests.settings.fleets import policy, source, write
 
@@ -56,7 +56,7 @@ def no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 def prometheus(monkeypatch: pytest.MonkeyPatch) -> Prometheus:
     served = Prometheus()
     transport = httpx.MockTransport(served.answer)
-    monkeypatch.setattr(members, "open_prometheus_client", partial(open_prometheus_client, transport=transport))
+    monkeypatch.setattr(data_sources, "open_prometheus_client", partial(open_prometheus_client, transport=transport))
     return served
 
 
@@ -260,7 +260,7 @@ def partly_refusing(monkeypatch: pytest.MonkeyPatch, prometheus: Prometheus) -> 
         return served
 
     monkeypatch.setattr(
-        members,
+        data_sources,
         "open_prometheus_client",
         partial(open_prometheus_client, transport=httpx.MockTransport(refuse_some)),
     )

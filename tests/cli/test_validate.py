@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from kedastral.adapters.prometheus.api import open_prometheus_client
-from kedastral.workloads import runner
+from kedastral.workloads import data_sources
 from tests.cli.test_commands import Outcome, call
 from tests.settings.fleets import EXAMPLES, policy, source, write
 
@@ -119,7 +119,7 @@ def answer_about_metric(request: httpx.Request) -> httpx.Response:
 
 def check(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *policies: str) -> Outcome:
     transport = httpx.MockTransport(answer_by_query)
-    monkeypatch.setattr(runner, "open_prometheus_client", partial(open_prometheus_client, transport=transport))
+    monkeypatch.setattr(data_sources, "open_prometheus_client", partial(open_prometheus_client, transport=transport))
     return call(monkeypatch, "validate", "--check-queries", "--config", str(write(tmp_path, source(), *policies)))
 
 

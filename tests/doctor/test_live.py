@@ -29,7 +29,7 @@ from kedastral.settings.declarations import ForecastSettings, PlanSettings, Remo
 from kedastral.settings.fleet import DataSourceSettings, WorkloadSettings
 from kedastral.settings.types import HttpUrl, Name
 from kedastral.tls import TlsFiles
-from kedastral.workloads.runner import DataSourceConnection
+from kedastral.workloads.data_sources import DataSourceConnection
 from tests.certificates import Authority
 from tests.cli.test_commands import call
 from tests.doctor.planted import DEPLOYMENT, SETTINGS, SOUND, pod

@@ -14,7 +14,7 @@ from kedastral.doctor.evidence import QueryAnswer
 from kedastral.doctor.live import ask_query
 from kedastral.settings.fleet import DataSourceSettings, WorkloadSettings
 from kedastral.settings.types import HttpUrl, Name
-from kedastral.workloads.runner import DataSourceConnection
+from kedastral.workloads.data_sources import DataSourceConnection
 from tests.integration.conftest import PrometheusServer, prometheus_holding
 
 pytestmark = pytest.mark.integration

@@ -24,7 +24,7 @@ from kedastral.serving.scaler import Scaler
 from kedastral.serving.view import SnapshotView
 from kedastral.settings.declarations import PrometheusLogin, ScaledObjectSettings
 from kedastral.settings.fleet import ConfiguredFleet, WorkloadSettings
-from kedastral.workloads import runner, scaledobject_workloads
+from kedastral.workloads import data_sources, scaledobject_workloads
 from kedastral.workloads.fleet import Changes
 from kedastral.workloads.forecasting import Forecasting
 from kedastral.workloads.runner import RunnerBuilder, WorkloadRunner
@@ -159,7 +159,7 @@ async def test_a_data_source_that_nobody_uses_is_closed_once_it_is_configured_ot
         return clients[-1]
 
     clients: list[httpx.AsyncClient] = []
-    monkeypatch.setattr(runner, "open_prometheus_client", open_one)
+    monkeypatch.setattr(data_sources, "open_prometheus_client", open_one)
     configured = load_fleet(write(tmp_path, source(), source("spare"), policy("a", dataSource="prom")))
     async with AsyncExitStack() as stack:
         forecasting = make_forecasting(configured.settings, Common(SystemClock(), stack))
@@ -198,7 +198,7 @@ async def test_a_refused_query_is_known_of_its_workload_to_the_metrics_and_to_ke
         return httpx.Response(400, json={"status": "error", "errorType": "bad_data", "error": "parse error"})
 
     transport = httpx.MockTransport(refuse)
-    monkeypatch.setattr(runner, "open_prometheus_client", partial(open_prometheus_client, transport=transport))
+    monkeypatch.setattr(data_sources, "open_prometheus_client", partial(open_prometheus_client, transport=transport))
     configured = load_fleet(write(tmp_path, source(), policy("a", query="'bad('")))
     async with AsyncExitStack() as stack:
         common = Common(SystemClock(), stack)

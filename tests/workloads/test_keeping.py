@@ -47,12 +47,13 @@ from kedastral.settings.declarations import (
 from kedastral.settings.fleet import ConfiguredFleet, DataSourceSettings, FleetSettings, WorkloadSettings
 from kedastral.settings.load import load
 from kedastral.settings.types import Header, HttpUrl, Name, QueryParam
-from kedastral.workloads import keeping
-from kedastral.workloads import runner as runners
+from kedastral.workloads import keeping, planning_settings
+from kedastral.workloads.data_sources import DataSources
 from kedastral.workloads.fleet import Fleet
 from kedastral.workloads.forecasting import Forecasting
 from kedastral.workloads.keeping import FORGET_AFTER, HISTORY_EVERY, SWEEP_EVERY, StateKeeper
-from kedastral.workloads.runner import DataSources, RunnerBuilder, WorkloadRunner, workload_of
+from kedastral.workloads.planning_settings import workload_of
+from kedastral.workloads.runner import RunnerBuilder, WorkloadRunner
 from kedastral.workloads.scaledobject_workloads import REMOVE_AFTER, TriggerReader
 from kedastral.workloads.training import TrainedForecaster
 from tests.adapters.answers import Reply, Server, client_of, counting, matrix, reply
@@ -908,7 +909,7 @@ async def test_under_another_query_nothing_goes_on_but_what_keda_is_told(
 ) -> None:
     """With the model baseline, by service level: it needs no thread, for which the clock would not wait."""
     steered = {**MODELS, "baseline": attrs.evolve(MODELS["baseline"], plans_by_service_level=True)}
-    monkeypatch.setattr(runners, "MODELS", steered)
+    monkeypatch.setattr(planning_settings, "MODELS", steered)
     settings = shop(window=14400.0, target_per_pod=100.0, max_replicas=100)
     other = attrs.evolve(settings, query="down")
 

@@ -33,8 +33,9 @@ from kedastral.settings.declarations import (
 )
 from kedastral.settings.fleet import DataSourceSettings, WorkloadSettings
 from kedastral.settings.types import HttpUrl, Name
+from kedastral.workloads.data_sources import DataSources
 from kedastral.workloads.fleet import Fleet
-from kedastral.workloads.runner import DataSources, RunnerBuilder
+from kedastral.workloads.runner import RunnerBuilder
 from kedastral.workloads.training import TrainedForecaster, TrainingJob
 from tests.adapters.answers import matrix
 from tests.parts import START, StubSource, make_history, wall_clock
@@ -328,7 +329,7 @@ class Servers:
 @pytest.fixture
 def servers(monkeypatch: pytest.MonkeyPatch) -> Servers:
     servers = Servers()
-    monkeypatch.setattr("kedastral.workloads.runner.open_prometheus_client", servers.open)
+    monkeypatch.setattr("kedastral.workloads.data_sources.open_prometheus_client", servers.open)
     return servers
 
 

@@ -7,7 +7,7 @@ from kedastral.core.serving import Mode, OnStale
 from kedastral.settings.commands import RunSettings
 from kedastral.settings.fleet import WorkloadSettings
 from kedastral.settings.load import load
-from kedastral.workloads.runner import workload_of
+from kedastral.workloads.planning_settings import workload_of
 
 NEEDED = {"WORKLOAD": "shop", "PROM_URL": "http://prometheus:9090", "PROM_QUERY": "sum(rate(requests[1m]))"}
 

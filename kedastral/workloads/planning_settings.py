@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Turns a workload's settings into what planning and saved state need: `Workload`, `StateBasis` and a fingerprint."""
+
+import hashlib
+
+import attrs
+
+from kedastral.core.kept_state import StateBasis
+from kedastral.core.planning.planner import Workload
+from kedastral.core.planning.service_level import ServiceLevelSettings
+from kedastral.core.planning.steering import SteeringSettings
+from kedastral.core.serving import Mode
+from kedastral.models import MODELS
+from kedastral.settings.declarations import HTTP_MODEL
+from kedastral.settings.fleet import WorkloadSettings
+from kedastral.workloads.data_sources import DataSourceConnection, identify_source
+
+
+def workload_of(settings: WorkloadSettings) -> Workload:
+    """The settings of one workload in the form that planning uses."""
+    serving, policy = settings.serving, settings.plan.policy(settings.forecast.step)
+    floor = serving.reactive_headroom if serving.reactive_floor else None
+    steering = SteeringSettings(
+        policy,
+        settings.level.service_level,
+        serving.lead_time,
+        settings.stale.stale_after,
+        observing=serving.mode is Mode.OBSERVE,
+    )
+    service_level = ServiceLevelSettings(steering, settings.plan.headroom, floor, interval=settings.forecast.interval)
+    kind = MODELS.get(str(settings.forecast.model))
+    return Workload(
+        name=settings.key,
+        metric=settings.forecast.metric,
+        steps=settings.forecast.steps,
+        lead_time=serving.lead_time,
+        policy=policy,
+        reactive_headroom=floor,
+        service_level=service_level if kind is not None and kind.plans_by_service_level else None,
+        mode=serving.mode,
+        stale=settings.policy(),
+        interval=settings.forecast.interval,
+    )
+
+
+def basis_of(settings: WorkloadSettings, connection: DataSourceConnection | None) -> StateBasis:
+    """The settings that the meaning of a workload's state depends on."""
+    forecast = settings.forecast
+    return StateBasis(
+        source="" if connection is None else identify_source(connection.settings),
+        query=settings.query,
+        step=forecast.step,
+        settle_after=forecast.settle_after,
+        model=f"{forecast.model} {forecast.model_url}" if forecast.model == HTTP_MODEL else str(forecast.model),
+        timezone=forecast.timezone.key,
+        lead_time=settings.serving.lead_time,
+        prewarm_steps=settings.plan.prewarm_at(forecast.step),
+        target_per_pod=settings.plan.target_per_pod,
+        headroom=settings.plan.headroom,
+        service_level=settings.level.service_level,
+    )
+
+
+def fingerprint_of(settings: WorkloadSettings, basis: StateBasis) -> str:
+    """A hash of the settings that determine the replicas for a given load; it does not reveal them."""
+    workload = workload_of(settings)
+    described = repr((attrs.astuple(basis), workload.policy, workload.reactive_headroom)).encode()
+    return hashlib.blake2b(described, digest_size=8).hexdigest()
