@@ -22,6 +22,7 @@ from cattrs import BaseValidationError, Converter
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 from numpy.typing import NDArray
 
+from kedastral.core.data_quality.findings import Findings
 from kedastral.core.forecast import Forecast
 from kedastral.core.kept_state import KeptHistory, KeptState, SourceState, StateBasis
 from kedastral.core.planning.service_level import ServiceLevelReport
@@ -287,11 +288,24 @@ def _make_converter() -> Converter:
     converter.register_structure_hook(Series, make_dict_structure_fn(Series, converter, quality=omit))
     converter.register_unstructure_hook(Series, make_dict_unstructure_fn(Series, converter, quality=omit))
     _add_checks(converter)
-    read_plan = make_dict_structure_fn(Snapshot, converter, service_level=omit, quality=omit, basis=omit)
-    converter.register_structure_hook(Snapshot, read_plan)
-    write_plan = make_dict_unstructure_fn(Snapshot, converter, service_level=omit, quality=omit, basis=omit)
-    converter.register_unstructure_hook(Snapshot, write_plan)
+    _add_snapshot(converter)
     return converter
+
+
+def _add_snapshot(converter: Converter) -> None:
+    """Teach ``converter`` to read and write a snapshot, with its findings as fields of its own."""
+    elsewhere = dict.fromkeys(("service_level", "quality", "findings", "basis"), override(omit=True))
+    read_plan = make_dict_structure_fn(Snapshot, converter, **elsewhere)  # type: ignore[arg-type]
+    write_plan = make_dict_unstructure_fn(Snapshot, converter, **elsewhere)  # type: ignore[arg-type]
+
+    def read(document: Document, kind: type[Snapshot]) -> Snapshot:
+        return attrs.evolve(read_plan(document, kind), findings=converter.structure(document, Findings))
+
+    def write(snapshot: Snapshot) -> Document:
+        return {**write_plan(snapshot), **converter.unstructure(snapshot.findings)}
+
+    converter.register_structure_hook(Snapshot, read)
+    converter.register_unstructure_hook(Snapshot, write)
 
 
 _converter = _make_converter()

@@ -17,6 +17,7 @@ from cattrs import BaseValidationError, Converter
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 from cattrs.v import format_exception, transform_error
 
+from kedastral.core.data_quality.findings import Findings
 from kedastral.core.data_quality.lost_series import LostSeries
 from kedastral.core.data_quality.outliers import Outliers
 from kedastral.core.explanation import Change, Explanation, PlannedStep, Stage
@@ -145,7 +146,7 @@ def _document_of(snapshot: Snapshot) -> _SnapshotDocument:
         settling_seconds=snapshot.quality.settling,
         partial=snapshot.quality.at_least is not None,
         withheld=snapshot.withheld,
-        raw_counter=snapshot.raw_counter,
+        raw_counter=snapshot.findings.raw_counter,
         replicas_without_max=snapshot.replicas_without_max,
         min_replicas=snapshot.min_replicas,
         fingerprint=snapshot.fingerprint,
@@ -189,7 +190,7 @@ def _add_resumption(document: _SnapshotDocument, snapshot: Snapshot) -> _Snapsho
 
 
 def _add_outliers(document: _SnapshotDocument, snapshot: Snapshot) -> _SnapshotDocument:
-    if (outliers := snapshot.outliers) is None:
+    if (outliers := snapshot.findings.outliers) is None:
         return document
     newest = outliers.newest
     return attrs.evolve(
@@ -198,7 +199,7 @@ def _add_outliers(document: _SnapshotDocument, snapshot: Snapshot) -> _SnapshotD
 
 
 def _add_lost_series(document: _SnapshotDocument, snapshot: Snapshot) -> _SnapshotDocument:
-    if (lost := snapshot.lost_series) is None:
+    if (lost := snapshot.findings.lost_series) is None:
         return document
     return attrs.evolve(document, lost_series=lost.lost, series_left=lost.left, series_lost_at=lost.since)
 
@@ -318,21 +319,22 @@ def _to_snapshot(document: _SnapshotDocument) -> Snapshot:
     if not math.isclose(document.horizon_seconds, forecast.horizon):
         raise ValueError(f"horizonSeconds is {document.horizon_seconds:g}, the values reach {forecast.horizon:g}")
     observed = _observation(document.observed_at, document.observed_value)
-    newest = _observation(document.newest_outlier_at, document.newest_outlier_value)
     return Snapshot(
         document.workload, document.metric, forecast, document.desired_replicas, document.lead_time_seconds,
         observed, document.reactive_replicas, mode=Mode(document.mode or Mode.SCALE), status=_status_of(document),
-        outliers=None if newest is None else Outliers(document.outlier_points, newest),
-        lost_series=_lost_series_of(document), raw_counter=document.raw_counter,
-        replicas_without_max=document.replicas_without_max,
+        findings=_findings_of(document), replicas_without_max=document.replicas_without_max,
         min_replicas=document.min_replicas, resumption=_resumption_of(document), withheld=document.withheld,
         fingerprint=document.fingerprint,
     )  # fmt: skip
 
 
-def _lost_series_of(document: _SnapshotDocument) -> LostSeries | None:
-    since = document.series_lost_at
-    return None if since is None else LostSeries(document.lost_series, document.series_left, since)
+def _findings_of(document: _SnapshotDocument) -> Findings:
+    newest, since = _observation(document.newest_outlier_at, document.newest_outlier_value), document.series_lost_at
+    return Findings(
+        outliers=None if newest is None else Outliers(document.outlier_points, newest),
+        lost_series=None if since is None else LostSeries(document.lost_series, document.series_left, since),
+        raw_counter=document.raw_counter,
+    )
 
 
 def _observation(at: datetime | None, value: float | None) -> Observation | None:

@@ -8,6 +8,7 @@ import attrs
 import numpy as np
 import trio
 
+from kedastral.core.data_quality.findings import Findings
 from kedastral.core.data_quality.lost_series import LostSeries
 from kedastral.core.data_quality.outliers import Outliers
 from kedastral.core.data_quality.settling import SettlingPoint, SettlingState
@@ -72,9 +73,11 @@ def make_steered_snapshot(workload: str = "shop") -> Snapshot:
     return attrs.evolve(
         made,
         service_level=ServiceLevelReport(made.forecast.values * 1.25, STATE.steering.safety_factor, 0.99, 0.3, STATE),
-        outliers=Outliers(3, Observation(START - timedelta(hours=1), 1e9)),
-        lost_series=LostSeries(4, 2, START - timedelta(minutes=5)),
-        raw_counter=True,
+        findings=Findings(
+            Outliers(3, Observation(START - timedelta(hours=1), 1e9)),
+            LostSeries(4, 2, START - timedelta(minutes=5)),
+            raw_counter=True,
+        ),
         replicas_without_max=14,
         resumption=Resumption(START - timedelta(minutes=2), 9, 120.0),
         quality=DataQuality(settling=120.0),

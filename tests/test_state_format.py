@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from kedastral.core.data_quality.findings import Findings
 from kedastral.core.data_quality.lost_series import LostSeries
 from kedastral.core.data_quality.outliers import Outliers
 from kedastral.core.data_quality.settling import SettlingPoint, SettlingState
@@ -112,9 +113,12 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         draw(st.floats(1, 3600)), draw(st.none() | observations), draw(st.none() | counts), draw(st.none() | report),
         draw(st.sampled_from(Mode)), draw(st.builds(ForecastStatus, st.sampled_from(StatusCode), texts)),
         DataQuality(draw(loads), draw(st.none() | observations)),
-        draw(st.none() | st.builds(Outliers, counts, observations)),
-        draw(st.none() | st.builds(LostSeries, counts, counts, moments)),
-        draw(st.booleans()), draw(st.none() | counts),
+        Findings(
+            draw(st.none() | st.builds(Outliers, counts, observations)),
+            draw(st.none() | st.builds(LostSeries, counts, counts, moments)),
+            draw(st.booleans()),
+        ),
+        draw(st.none() | counts),
         draw(st.none() | st.builds(Resumption, moments, st.none() | counts, finite)), draw(st.booleans()),
     )  # fmt: skip
 

@@ -14,6 +14,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from kedastral.core.data_quality.findings import NOTHING_ODD
 from kedastral.core.data_quality.settling import SettlingState
 from kedastral.core.planning.planner import Workload, adopt_plan
 from kedastral.core.planning.service_level import ServiceLevelState
@@ -187,7 +188,7 @@ class SettingsChange:
                 told = self.workload.policy.bounds.clamp(told)
                 snapshot = attrs.evolve(snapshot, resumption=Resumption(self.at, told))
         if self.now.history != self.before.history:
-            snapshot = attrs.evolve(snapshot, outliers=None, lost_series=None, raw_counter=False)
+            snapshot = attrs.evolve(snapshot, findings=NOTHING_ODD)
         return snapshot
 
 

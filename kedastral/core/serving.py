@@ -12,8 +12,7 @@ from enum import StrEnum
 import attrs
 
 from kedastral.core.capacity import MAX_REPLICAS
-from kedastral.core.data_quality.lost_series import LostSeries
-from kedastral.core.data_quality.outliers import Outliers
+from kedastral.core.data_quality.findings import NOTHING_ODD, Findings
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.basis import PlanBasis, make_stages, policy_of, without_maximum
 from kedastral.core.planning.service_level import ServiceLevelReport
@@ -31,46 +30,44 @@ class Mode(StrEnum):
 
 @attrs.frozen
 class Snapshot:
-    """What the forecaster publishes for one workload at one tick.
-
-    ``replicas[i]`` must be Ready during the step of ``forecast.values[i]``; shape and alignment are the forecast's.
-    ``lead_time`` is in seconds. ``observed`` is the newest measurement that the forecast is made from, ``floor`` the
-    replicas that this load needs at once; None if the reactive floor is off. ``service_level`` says how the service
-    level is met and carries the state to the next tick; None if the plan uses a fixed headroom. ``mode`` is that of the
-    workload, so that a scaler in another process knows it. ``status`` says whether the plan follows the model.
-    ``quality`` says how far the newest measurements can be trusted. ``outliers`` are the points of the history that
-    look like measurement faults, ``lost_series`` the series that disappeared with their load while the pods stayed;
-    None if there are none. ``raw_counter`` is set if the history looks like a raw counter, which is no load.
-    ``replicas_without_max`` is what the plan would ask for when it was made if there were no maximum; None if the
-    maximum does not limit it.
-    ``min_replicas`` is the least that any plan of the workload wants; None if unknown. ``fingerprint`` identifies the
-    settings that the numbers depend on; empty if unknown.
-    ``resumption`` is set after a start, an outage or a change of settings: KEDA is told no less than was served before.
-    ``withheld`` is set if that is unknown and there is no model's forecast yet: then KEDA is told nothing that could
-    cost it pods.
-    ``basis`` holds the inputs of the plan, so that it can be explained; None if another process made it.
-    """
+    """What the forecaster publishes for one workload at one tick."""
 
     workload: str
+    """Its key: ``namespace/name``, or a name alone."""
     metric: str
+    """The name of the metric that is forecast."""
     forecast: Forecast
+    """The load that is expected."""
     replicas: Ints = attrs.field(converter=frozen_ints, eq=attrs.cmp_using(eq=same_array))
+    """``replicas[i]`` must be Ready during the step of ``forecast.values[i]``; shape and alignment are its."""
     lead_time: float = attrs.field(validator=require_positive)
+    """In seconds."""
     observed: Observation | None = None
+    """The newest measurement that the forecast is made from."""
     floor: int | None = None
+    """The replicas that ``observed`` needs at once; None if the reactive floor is off."""
     service_level: ServiceLevelReport | None = None
+    """How the service level is met, and the state for the next tick; None if the plan uses a fixed headroom."""
     mode: Mode = Mode.SCALE
+    """That of the workload, so that a scaler in another process knows it."""
     status: ForecastStatus = OK
+    """Whether the plan follows the model."""
     quality: DataQuality = COMPLETE
-    outliers: Outliers | None = None
-    lost_series: LostSeries | None = None
-    raw_counter: bool = False
+    """How far the newest measurements can be trusted."""
+    findings: Findings = NOTHING_ODD
+    """What is odd about the history."""
     replicas_without_max: int | None = None
+    """What the plan would ask for when it was made if there were no maximum; None if the maximum does not limit it."""
     resumption: Resumption | None = None
+    """Set after a start, an outage or a change of settings: KEDA is told no less than was served before."""
     withheld: bool = False
+    """Set if that is unknown and no model's forecast exists yet: KEDA is told nothing that could cost it pods."""
     min_replicas: int | None = None
+    """The least that any plan of the workload wants; None if unknown."""
     fingerprint: str = ""
+    """Identifies the settings that the numbers depend on; empty if unknown."""
     basis: PlanBasis | None = attrs.field(default=None, eq=False, repr=False)
+    """The inputs of the plan, so that it can be explained; None if another process made it."""
 
     def __attrs_post_init__(self) -> None:
         if len(self.replicas) != len(self.forecast.values):

@@ -360,17 +360,18 @@ def _families() -> dict[str, GaugeMetricFamily | CounterMetricFamily]:
 
 
 def _values(snapshot: Snapshot, now: datetime) -> Iterator[Value]:
+    outliers, lost = snapshot.findings.outliers, snapshot.findings.lost_series
     yield "kedastral_forecast_age_seconds", (), snapshot.age(now)
     yield "kedastral_desired_replicas", (), replicas_at(snapshot, now)
     if snapshot.observed is not None:
         yield "kedastral_observed_load", (), snapshot.observed.value
     yield "kedastral_settling_seconds", (), snapshot.quality.settling
     yield "kedastral_partial_answer", (), float(snapshot.quality.at_least is not None)
-    yield "kedastral_outlier_points", (), float(snapshot.outliers.points if snapshot.outliers else 0)
-    yield "kedastral_raw_counter", (), float(snapshot.raw_counter)
+    yield "kedastral_outlier_points", (), float(outliers.points if outliers else 0)
+    yield "kedastral_raw_counter", (), float(snapshot.findings.raw_counter)
     if snapshot.replicas_without_max is not None:
         yield "kedastral_replicas_without_max", (), snapshot.replicas_without_max
-    yield "kedastral_lost_series", (), float(snapshot.lost_series.lost if snapshot.lost_series else 0)
+    yield "kedastral_lost_series", (), float(lost.lost if lost else 0)
     ahead = _step_measured_at(snapshot, now + timedelta(seconds=snapshot.lead_time))
     if ahead is not None:
         yield "kedastral_forecast_load", (), float(snapshot.forecast.values[ahead])

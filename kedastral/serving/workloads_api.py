@@ -91,9 +91,9 @@ def judge(snapshot: Snapshot | None, failure: Failure | None, *, stale: bool, ho
 
 def _conditions_of(snapshot: Snapshot, *, holds: bool) -> Iterator[Condition]:
     """The conditions that a fresh snapshot shows, the most urgent first; a cause comes before its effects."""
-    report, status, lost = snapshot.service_level, snapshot.status, snapshot.lost_series
+    report, status, lost = snapshot.service_level, snapshot.status, snapshot.findings.lost_series
     is_overspent = report is not None and report.level is not None and report.budget_spent >= 1
-    if snapshot.raw_counter:
+    if snapshot.findings.raw_counter:
         yield Condition("raw counter", 1, "the values only ever rise: the query needs a rate() to return a load")
     if snapshot.withheld and holds:  # under default-min KEDA is told the plan anyway
         words = "KEDA holds: it is not known what it was told before the start, and no forecast can be trusted yet"

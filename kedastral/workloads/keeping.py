@@ -177,7 +177,7 @@ class StateKeeper:
         if adapted.told is not None:
             self._told[runner.key] = _Told(adapted.told, adapted.snapshot.made_at)
         observes = state.snapshot.mode is Mode.OBSERVE
-        runner.series.restore(adapted.snapshot.lost_series, adapted.told_lately, observes=observes)
+        runner.series.restore(adapted.snapshot.findings.lost_series, adapted.told_lately, observes=observes)
         self.show(state.snapshot, state.told_lately)  # as it was planned, under whichever settings
         runner.failed.answered = state.basis.load == runner.basis.load
 

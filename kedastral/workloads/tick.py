@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 import attrs
 
 from kedastral.clock import WallClock
+from kedastral.core.data_quality.findings import Findings
 from kedastral.core.data_quality.lost_series import LostSeries, SeriesWatch
 from kedastral.core.data_quality.outliers import Outliers, screen
 from kedastral.core.data_quality.raw_counter import CounterWatch, RawCounter
@@ -103,15 +104,6 @@ class Planner:
 
 
 @attrs.frozen
-class _Findings:
-    """What is odd about a workload's history; each is explained at `Snapshot`."""
-
-    outliers: Outliers | None
-    lost_series: LostSeries | None
-    raw_counter: bool
-
-
-@attrs.frozen
 class ForecastLoop:
     """One workload's tick and its parts.
 
@@ -173,25 +165,25 @@ class ForecastLoop:
             return error
         return None
 
-    def _examine(self, read: Series, previous: Snapshot | None, now: datetime) -> tuple[Series, _Findings]:
+    def _examine(self, read: Series, previous: Snapshot | None, now: datetime) -> tuple[Series, Findings]:
         """The history without outliers, and what is odd about it; logs what is new."""
         counter = self.counter.observe(read, now)
         self._log_counter(counter)
         screened = screen(read)
-        self._log_outliers(screened.outliers, None if previous is None else previous.outliers)
+        self._log_outliers(screened.outliers, None if previous is None else previous.findings.outliers)
         lost = self._watch_series(screened.history, previous, now)
-        return screened.history, _Findings(screened.outliers, lost, counter is not None)
+        return screened.history, Findings(screened.outliers, lost, counter is not None)
 
-    async def _publish(self, snapshot: Snapshot, history: Series, found: _Findings, now: datetime) -> None:
+    async def _publish(self, snapshot: Snapshot, history: Series, found: Findings, now: datetime) -> None:
         with self.tracing.span("publish", {"kedastral.status": snapshot.status.code}):
-            is_newest = await self.store.put(attrs.evolve(snapshot, **attrs.asdict(found, recurse=False)))
+            is_newest = await self.store.put(attrs.evolve(snapshot, findings=found))
         if not is_newest:
             words = "the store has a newer forecast already: another pod made it, or a clock was set back a little"
             raise StoreError(words, reason="older")
         self.remember(history, snapshot, now)
 
     async def _try_to_publish(
-        self, snapshot: Snapshot | None, history: Series, found: _Findings, now: datetime
+        self, snapshot: Snapshot | None, history: Series, found: Findings, now: datetime
     ) -> StoreError | None:
         """`_publish`, if there is a plan without the model.
 

@@ -16,6 +16,7 @@ from quart_trio import QuartTrio
 from trio.testing import MockClock
 
 from kedastral.compose import settings_in_force
+from kedastral.core.data_quality.findings import Findings
 from kedastral.core.data_quality.lost_series import LostSeries
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.service_level import ServiceLevelReport, ServiceLevelState
@@ -154,7 +155,7 @@ async def test_a_workload_is_withheld_only_where_keda_holds(
 
 def test_each_condition_of_a_snapshot_has_its_reason() -> None:
     snapshot = make_snapshot()
-    lost = attrs.evolve(snapshot, lost_series=LostSeries(3, 2, START))
+    lost = attrs.evolve(snapshot, findings=Findings(lost_series=LostSeries(3, 2, START)))
     assert judge(lost, None, stale=False).reason == "3 series disappeared with their load, while the pods stayed"
     withheld = attrs.evolve(snapshot, withheld=True)
     assert judge(withheld, None, stale=False, holds=True).state == "withheld"
@@ -166,9 +167,11 @@ def test_each_condition_of_a_snapshot_has_its_reason() -> None:
 
 def test_a_cause_is_named_before_its_effects() -> None:
     spent = attrs.evolve(make_report(), budget_spent=1.2)
-    snapshot = attrs.evolve(make_snapshot(), service_level=spent, lost_series=LostSeries(3, 2, START))
+    snapshot = attrs.evolve(
+        make_snapshot(), service_level=spent, findings=Findings(lost_series=LostSeries(3, 2, START))
+    )
     limited = attrs.evolve(snapshot, replicas_without_max=14)
-    counter = attrs.evolve(limited, raw_counter=True)
+    counter = attrs.evolve(limited, findings=attrs.evolve(limited.findings, raw_counter=True))
     states = [judge(one, None, stale=False).state for one in (snapshot, limited, counter)]
     assert states == ["over error budget", "limited by max", "raw counter"]
 

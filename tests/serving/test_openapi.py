@@ -12,6 +12,7 @@ from quart_trio import QuartTrio
 from trio.testing import MockClock
 
 from kedastral import __version__
+from kedastral.core.data_quality.findings import Findings
 from kedastral.core.data_quality.lost_series import LostSeries
 from kedastral.core.data_quality.outliers import Outliers
 from kedastral.core.planning.stabilization import Resumption
@@ -153,9 +154,7 @@ def test_all_of_a_snapshot_is_described_by_its_schema() -> None:
     everything = attrs.evolve(
         make_snapshot(),
         resumption=Resumption(START, 3, 120.0),
-        outliers=Outliers(2, newest),
-        lost_series=LostSeries(1, 2, START),
-        raw_counter=True,
+        findings=Findings(Outliers(2, newest), LostSeries(1, 2, START), raw_counter=True),
         replicas_without_max=14,
         status=ForecastStatus(StatusCode.LEARNING, "it learns"),
         withheld=True,

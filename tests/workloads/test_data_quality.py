@@ -263,21 +263,21 @@ async def test_a_sum_that_falls_with_its_series_is_said_once(
     server.after(40, 0.5)
     site = Site(server, model, step, 240)
     await site.run(40)
-    assert site.snapshot.lost_series is None
+    assert site.snapshot.findings.lost_series is None
     await site.run(20)
-    lost = site.snapshot.lost_series
+    lost = site.snapshot.findings.lost_series
     assert lost is not None
     assert lost.lost == lost.left == 10
     [said] = suspicions(caplog)
     assert f"20 -> 10 since {lost.since:%Y-%m-%dT%H:%M:%SZ}, while the pods stayed" in said
-    assert read_snapshot(dump_json(write_snapshot(site.snapshot))).lost_series == site.snapshot.lost_series
+    assert read_snapshot(dump_json(write_snapshot(site.snapshot))).findings == site.snapshot.findings
 
 
 async def test_a_raw_counter_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     server = LateServer(lambda at, _now: 5.0 * at)
     site = Site(server, "baseline")
     await site.run(90)
-    assert site.snapshot.raw_counter
+    assert site.snapshot.findings.raw_counter
     said = [record.getMessage() for record in caplog.records if "raw counter" in record.getMessage()]
     assert len(said) == 1
     assert "take rate() of it" in said[0]
@@ -288,7 +288,7 @@ async def test_series_that_come_back_and_go_again_are_said_again(caplog: pytest.
     site = Site(server, "baseline")
     server.after(40, 0.5, until=60)
     await site.run(70)
-    assert site.snapshot.lost_series is None
+    assert site.snapshot.findings.lost_series is None
     server.after(110, 0.6)
     await site.run(60)
     assert len(suspicions(caplog)) == 2
@@ -299,9 +299,9 @@ async def test_a_loss_that_stays_is_all_there_is_after_an_hour() -> None:
     server.after(40, 0.5)
     site = Site(server, "baseline")
     await site.run(90)
-    assert site.snapshot.lost_series is not None
+    assert site.snapshot.findings.lost_series is not None
     await site.run(30)
-    assert site.snapshot.lost_series is None
+    assert site.snapshot.findings.lost_series is None
 
 
 @pytest.mark.parametrize("model", ["auto", "baseline"])
@@ -340,7 +340,7 @@ async def test_pods_that_another_autoscaler_takes_away_in_mode_observe_are_no_su
     workload = attrs.evolve(site.loop.workload, mode=Mode.OBSERVE)
     site.loop = attrs.evolve(site.loop, workload=workload, planner=Planner(workload))
     await site.run(60)
-    assert site.snapshot.lost_series is None
+    assert site.snapshot.findings.lost_series is None
     assert not suspicions(caplog)
     assert len(site.loop.series.told) == 119, "what was planned is known to charts after a restart"
 

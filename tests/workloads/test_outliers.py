@@ -153,14 +153,14 @@ async def test_what_is_left_out_is_in_the_snapshot_the_metrics_and_once_in_the_l
     loads = steady(2 * DAY + 4)
     loop, shown = loop_over(loads, 2 * DAY)
     await loop.tick()
-    assert newest_of(loop).outliers is None
+    assert newest_of(loop).findings.outliers is None
     assert caplog.records == []
     loads[[2 * DAY, 2 * DAY + 2]] = 1e9, 2e9
     with caplog.at_level(logging.INFO):
         for _ in range(3):
             shown.minutes += 1
             await loop.tick()
-    outliers = newest_of(loop).outliers
+    outliers = newest_of(loop).findings.outliers
     assert outliers is not None
     assert (outliers.points, outliers.newest.value) == (2, 2e9)
     [line] = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
@@ -170,7 +170,7 @@ async def test_what_is_left_out_is_in_the_snapshot_the_metrics_and_once_in_the_l
     assert (document["outlierPoints"], document["newestOutlierValue"]) == (2, 2e9)
     assert document["newestOutlierAt"] == "2026-03-03T12:03:00Z"
     assert document["observedValue"] < 2500
-    assert read_snapshot(dump_json(document)).outliers == outliers
+    assert read_snapshot(dump_json(document)).findings.outliers == outliers
     metrics = Metrics()
     metrics.show_snapshots(loop.store, shown)
     assert metrics.registry.get_sample_value("kedastral_outlier_points", {"workload": "shop"}) == 2

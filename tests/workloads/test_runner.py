@@ -241,7 +241,7 @@ async def test_a_counter_that_its_name_gave_away_is_not_named_again_for_its_valu
     assert len([line for line in caplog.messages if "raw counter" in line]) == lines
     published = builder.store.get(runner.key)
     assert published is not None
-    assert published.raw_counter
+    assert published.findings.raw_counter
 
 
 async def test_a_runner_that_cannot_be_made_uses_no_source(builder: RunnerBuilder) -> None:
