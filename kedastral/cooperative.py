@@ -8,7 +8,7 @@ thread, while other work of the process competes for the same interpreter. Four 
   `TimeSlice` to let others run after each millisecond.
 - *Long work in a worker thread* (a forecast, a scrape, reading YAML) keeps the interpreter for Python's switch
   interval, 5 ms, each time the event loop wants it back, which happens several times per call. `prepare_interpreter`
-  lowers that to 0.5 ms, and work that nobody waits for sleeps briefly now and then (`Rests`, `with_rests`).
+  lowers that to 0.5 ms, and work that nobody waits for sleeps briefly now and then (`Pauses`, `with_pauses`).
 - *Garbage collection* stops all threads, and a full collection visits every object of every workload.
   `prepare_interpreter` makes these rarer, and `without_garbage_collection` prevents them while a large configuration or
   answer is read.
@@ -43,8 +43,8 @@ ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 """Variables that numpy's linear algebra reads when it is loaded. Values already in the environment win."""
 MAX_SLICE = 0.001
 """Seconds of work on the event loop before other tasks get a turn."""
-STEPS_BEFORE_REST, REST = 20, 0.001
-"""Steps of work in a worker thread (a document, a workload, a sample) before a rest, and its length in seconds."""
+STEPS_BEFORE_PAUSE, PAUSE = 20, 0.001
+"""Steps of work in a worker thread (a document, a workload, a sample) before a pause, and its length in seconds."""
 
 
 def prepare_interpreter() -> None:
@@ -57,42 +57,42 @@ def prepare_interpreter() -> None:
 
 @attrs.define
 class TimeSlice:
-    """Long work on the event loop, in slices of `MAX_SLICE`; call `rest` between its steps."""
+    """Long work on the event loop, in slices of `MAX_SLICE`; call `pause` between its steps."""
 
     _began: float = attrs.field(factory=time.perf_counter, init=False)
 
-    async def rest(self) -> None:
+    async def pause(self) -> None:
         """Let other tasks run if the slice is used up."""
         if time.perf_counter() - self._began >= MAX_SLICE:
             await trio.lowlevel.checkpoint()
             self._began = time.perf_counter()
 
 
-Rest = Callable[[], None]
+Pause = Callable[[], None]
 """Called before each step of work in a thread."""
 
 
-def no_rest() -> None:
-    """The `Rest` of work without an event loop: commands that only read and print."""
+def no_pause() -> None:
+    """The `Pause` of work without an event loop: commands that only read and print."""
 
 
 @attrs.define
-class Rests:
-    """The `Rest` of work beside an event loop: sleeps `REST` seconds every `STEPS_BEFORE_REST` calls."""
+class Pauses:
+    """The `Pause` of work beside an event loop: sleeps `PAUSE` seconds every `STEPS_BEFORE_PAUSE` calls."""
 
     _calls: int = attrs.field(default=0, init=False)
 
     def __call__(self) -> None:
         self._calls += 1
-        if self._calls % STEPS_BEFORE_REST == 0:
-            time.sleep(REST)
+        if self._calls % STEPS_BEFORE_PAUSE == 0:
+            time.sleep(PAUSE)
 
 
-def with_rests(steps: Iterable[T]) -> Iterator[T]:
-    """``steps``, with a rest before every `STEPS_BEFORE_REST` of them. For worker threads."""
+def with_pauses(steps: Iterable[T]) -> Iterator[T]:
+    """``steps``, with a pause before every `STEPS_BEFORE_PAUSE` of them. For worker threads."""
     for number, step in enumerate(steps):
-        if number % STEPS_BEFORE_REST == 0:
-            time.sleep(REST)
+        if number % STEPS_BEFORE_PAUSE == 0:
+            time.sleep(PAUSE)
         yield step
 
 

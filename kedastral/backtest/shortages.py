@@ -23,7 +23,7 @@ RISE = 1.15
 MOST = 0.8
 """The share of the way from the least load before a shortage to that in it which counts as the rise."""
 NEAR_NOTHING = 10.0
-"""From this ratio on a load rose from next to nothing: the ratio is then one to the noise of a load at rest."""
+"""From this ratio on a load rose from next to nothing: the ratio is then one to the noise of an idle load."""
 
 
 @attrs.frozen

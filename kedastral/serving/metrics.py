@@ -19,7 +19,7 @@ from prometheus_client.samples import Sample
 
 from kedastral import __version__
 from kedastral.clock import WallClock
-from kedastral.cooperative import call_in_trio, in_worker_thread, with_rests
+from kedastral.cooperative import call_in_trio, in_worker_thread, with_pauses
 from kedastral.core.planning.service_level import ServiceLevelReport
 from kedastral.core.planning.status import Failure, StatusCode
 from kedastral.core.ports import SnapshotReader, WriteOutcome
@@ -332,23 +332,23 @@ class SnapshotCollector(Collector):
         """See `Collector.collect`."""
         families, in_thread = _families(), in_worker_thread()
         snapshots, now = call_in_trio(self._read)
-        for workload, snapshot in with_rests(snapshots.items()) if in_thread else snapshots.items():
+        for workload, snapshot in with_pauses(snapshots.items()) if in_thread else snapshots.items():
             for name, labels, value in _values(snapshot, now):
                 families[name].add_metric((workload, *labels), value)
         if in_thread:
             for family in families.values():
-                family.samples = _RestingSamples(family.samples)
+                family.samples = _PausingSamples(family.samples)
         return families.values()
 
     def _read(self) -> tuple[Mapping[str, Snapshot], datetime]:
         return self.reader.newest(), self.clock.now()
 
 
-class _RestingSamples(list[Sample]):
+class _PausingSamples(list[Sample]):
     """Samples that prometheus-client writes with pauses, so that KEDA is answered in between."""
 
     def __iter__(self) -> Iterator[Sample]:
-        return with_rests(super().__iter__())
+        return with_pauses(super().__iter__())
 
 
 def _families() -> dict[str, GaugeMetricFamily | CounterMetricFamily]:

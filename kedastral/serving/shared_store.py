@@ -394,7 +394,7 @@ class SharedStore:
     async def _adopt(self, found: Mapping[str, Found]) -> None:
         time_slice = TimeSlice()
         for workload, one in found.items():
-            await time_slice.rest()
+            await time_slice.pause()
             if workload not in self._stamps:  # forgotten meanwhile
                 continue
             self._stamps[workload] = one.stamp

@@ -148,7 +148,7 @@ class _Rows:
         newest, failing, time_slice = self.view.snapshots.reader.newest(), self.view.failing(), TimeSlice()
         rows: list[tuple[int, str, str]] = []
         for key in sorted({*newest, *self.view.keys()}):
-            await time_slice.rest()
+            await time_slice.pause()
             condition, text = self._row(key, newest.get(key), failing.get(key))
             rows.append((condition.urgency, key, text))
         self._kept = {key: kept for key, kept in self._kept.items() if key in newest}

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 import attrs
 
-from kedastral.cooperative import Rest, no_rest
+from kedastral.cooperative import Pause, no_pause
 from kedastral.settings.files import ConfigFile
 from kedastral.settings.kinds import (
     API_VERSION,
@@ -100,19 +100,19 @@ class Document:
 
 
 def read_config_documents(
-    files: Sequence[ConfigFile], env: Mapping[str, str], rest: Rest = no_rest
+    files: Sequence[ConfigFile], env: Mapping[str, str], pause: Pause = no_pause
 ) -> tuple[list[Document], list[str]]:
     """Every document of ``files``, valid or not, and all problems; ``env`` has the secrets that they refer to."""
     documents: list[Document] = []
     problems: list[str] = []
     for file in files:
         try:
-            nodes = read_documents(file.content, rest)
+            nodes = read_documents(file.content, pause)
         except YamlError as error:
             problems.append(f"{file.name}: {error}")
             continue
         for number, node in enumerate(nodes, start=1):
-            rest()
+            pause()
             if node is not None:
                 document = _read_document(f"{file.name}, document {number}", node, env)
                 documents.append(document)

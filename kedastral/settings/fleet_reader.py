@@ -7,7 +7,7 @@ from pathlib import Path
 
 import attrs
 
-from kedastral.cooperative import Rest, Rests, no_rest, without_garbage_collection
+from kedastral.cooperative import Pause, Pauses, no_pause, without_garbage_collection
 from kedastral.errors import ConfigError
 from kedastral.settings.documents import Document, place_in, read_config_documents
 from kedastral.settings.files import read_config_files
@@ -56,14 +56,14 @@ class _FleetBuilder:
     _odd: list[Finding] = attrs.field(factory=list)
     _overridden: dict[str, list[str]] = attrs.field(factory=dict)
 
-    def add_all(self, documents: Sequence[Document], rest: Rest) -> None:
+    def add_all(self, documents: Sequence[Document], pause: Pause) -> None:
         """Add the complete fleet and its problems."""
         self._add_flag_source()
         for document in documents:
             if document.kind == SOURCE:
                 self._add_source(document)
         for document in documents:
-            rest()
+            pause()
             if document.kind == POLICY:
                 self._add_policy(document)
         self._add_flag_workload()
@@ -254,24 +254,24 @@ class FleetReader:
 
     def read_again(self) -> ConfiguredFleet:
         """The fleet, read while an event loop runs that must not be held up. Raises ConfigError."""
-        rest = Rests()
+        pause = Pauses()
         with without_garbage_collection():
-            fleet, problems = self.assemble(*self.read_documents(rest), rest)
+            fleet, problems = self.assemble(*self.read_documents(pause), pause)
         if fleet is None:
             raise ConfigError(limit_problems(problems))
         return fleet
 
-    def read_documents(self, rest: Rest = no_rest) -> tuple[list[Document], list[str]]:
+    def read_documents(self, pause: Pause = no_pause) -> tuple[list[Document], list[str]]:
         """The documents of the files as they are now, and all problems; ConfigError if a file cannot be read."""
         files = read_config_files(self.path) if self.path is not None else []
-        return read_config_documents(files, self.env, rest)
+        return read_config_documents(files, self.env, pause)
 
     def assemble(
-        self, documents: Sequence[Document], problems: Sequence[str], rest: Rest = no_rest
+        self, documents: Sequence[Document], problems: Sequence[str], pause: Pause = no_pause
     ) -> tuple[ConfiguredFleet | None, list[str]]:
         """The fleet of ``documents``, in which ``problems`` were found, or all the problems."""
         builder = _FleetBuilder(self.process, problems=dict.fromkeys(problems))
-        builder.add_all(documents, rest)
+        builder.add_all(documents, pause)
         builder.check_environment(self.env)
         if not builder.problems and (self.path is not None or not self.process.has_files):
             builder.check_not_empty()

@@ -12,7 +12,7 @@ from enum import StrEnum
 import attrs
 import yaml
 
-from kedastral.cooperative import Rest, no_rest
+from kedastral.cooperative import Pause, no_pause
 from kedastral.text import one_line
 
 MAX_DEPTH = 20
@@ -124,7 +124,7 @@ if hasattr(yaml, "CSafeLoader"):  # libyaml is ten times faster, but not availab
 
 
 def read_documents(
-    content: bytes, rest: Rest = no_rest, max_depth: int = MAX_DEPTH, max_nodes: int = MAX_NODES
+    content: bytes, pause: Pause = no_pause, max_depth: int = MAX_DEPTH, max_nodes: int = MAX_NODES
 ) -> list[Node | None]:
     """The documents of a file, in order; None for an empty one. Raises YamlError."""
     text = _decode(content)
@@ -133,7 +133,7 @@ def read_documents(
         documents: list[Node | None] = []
         builder = _Builder(max_depth, max_nodes)
         for root in yaml.compose_all(text, Loader=_LOADER):
-            rest()
+            pause()
             documents.append(builder.build_document(root))
     except YamlError:
         raise

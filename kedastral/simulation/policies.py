@@ -304,8 +304,8 @@ class Oracle:
     """Orders for the largest demand of the next ``lead_steps`` steps: the cheapest policy that leaves no load unserved.
 
     A pod ordered later would not serve in time, and one removed earlier could not be replaced in time. Before the first
-    load after a rest it has one pod for a step: KEDA orders the first one, and only then the HPA the others. ``demand``
-    is the whole demand of the trial, of shape (n,).
+    load after an idle time it has one pod for a step: KEDA orders the first one, and only then the HPA the others.
+    ``demand`` is the whole demand of the trial, of shape (n,).
     """
 
     demand: Floats = attrs.field(converter=frozen_floats, eq=False, repr=False)

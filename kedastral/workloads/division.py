@@ -347,10 +347,10 @@ class Division:
         known, time_slice, owners = self.known(), TimeSlice(), dict[str, str]()
         for workload, owner in share_out(known.configured, members):
             owners[workload] = owner
-            await time_slice.rest()
+            await time_slice.pause()
         for workload in known.brought:
             owners[workload] = rank_members(workload, members)[0]
-            await time_slice.rest()
+            await time_slice.pause()
         self._owners = owners
         held = sum(owner == self.member for owner in owners.values())
         self.storage.held.set(held)

@@ -255,7 +255,7 @@ async def _build_all(fleet: Fleet, builder: RunnerBuilder, wanted: Mapping[str, 
     time_slice = TimeSlice()
     try:
         for key, settings in wanted.items():
-            await time_slice.rest()
+            await time_slice.pause()
             now = fleet.runners.get(key)
             if now is None or not builder.is_current(now, settings):
                 built[key] = _Built(builder.build(settings, now), now)

@@ -97,7 +97,7 @@ class Forecasting:
         known, time_slice, warned = set(self.warnings), TimeSlice(), configured.warned
         self.warnings = configured.warnings
         for warning in self.warnings:
-            await time_slice.rest()
+            await time_slice.pause()
             if warning not in known:
                 log_warning(log, warning, warned.get(warning))
 

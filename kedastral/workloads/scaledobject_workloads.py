@@ -221,7 +221,7 @@ class FleetResolver:
         """Reread every ScaledObject's workload after the configuration has changed; rebuild what differs."""
         time_slice = TimeSlice()
         for key, registration in list(self._registered.items()):
-            await time_slice.rest()
+            await time_slice.pause()
             if self.reader is None or self._registered.get(key) is not registration:  # removed meanwhile
                 continue
             try:

@@ -143,7 +143,7 @@ def test_a_batch_that_begins_unforeseen_each_night_keeps_no_pods_for_the_rest_of
     assert 0.002 * len(load) < run.minutes_short() < 0.01 * len(load)
     assert run.served[resting].mean() < 1.05
     assert run.factors[-1] < 1.2
-    assert run.state.steering.minutes_resting > 8 * DAY
+    assert run.state.steering.minutes_at_minimum > 8 * DAY
 
 
 def test_batches_that_no_hold_can_bridge_keep_no_pods_for_the_rest_of_the_day() -> None:

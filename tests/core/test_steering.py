@@ -246,7 +246,7 @@ def test_rests_take_back_a_raised_factor_sooner_but_leave_the_bare_quantile_alon
 
 def test_a_minute_at_rest_is_one_with_enough_pods_at_the_minimum() -> None:
     def resting(outcome: StepOutcome) -> float:
-        return apply_outcome(SteeringState(1.0), outcome, SETTINGS).minutes_resting
+        return apply_outcome(SteeringState(1.0), outcome, SETTINGS).minutes_at_minimum
 
     assert resting(StepOutcome(ZERO, 5.0, 9.0, 1)) == 5
     assert resting(StepOutcome(ZERO, 5.0, 11.0, 1)) == resting(StepOutcome(ZERO, 5.0, 9.0, 2)) == 0

@@ -274,7 +274,7 @@ def test_flags_alone_read_again_are_the_same() -> None:
 def test_reading_again_leaves_the_interpreter_to_others_and_garbage_lying(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    count = 3 * cooperative.STEPS_BEFORE_REST
+    count = 3 * cooperative.STEPS_BEFORE_PAUSE
     fleet = load_fleet(write(tmp_path, source(), *(policy(f"w{number}") for number in range(count))))
     collecting: list[bool] = []
     monkeypatch.setattr(cooperative.time, "sleep", lambda _seconds: collecting.append(gc.isenabled()))

@@ -65,8 +65,8 @@ ROUNDS = 8
 LEAST_RESIDUAL = 0.02
 """As a share of the typical deviation: smaller residuals are raised to this, so that no weight is infinite."""
 LEAST_DEVIATION = 1e-6
-"""Targets closer to the median than this do not count for the typical deviation. A load that rests for more than half
-of the day would else have none, and its rows at rest would outweigh all that tell when it starts."""
+"""Targets closer to the median than this do not count for the typical deviation. A load that is idle for more than half
+of the day would else have none, and its idle rows would outweigh all that tell when it starts."""
 MAX_FEATURE = 3.0
 """Differences of logarithms are clipped here, at a factor of twenty, so that nothing is extrapolated further."""
 LEAST_KNOWN = 0.25

@@ -52,7 +52,7 @@ BUDGET_DAYS = 28
 """The budget covers the last four weeks: whole weeks, and enough of them for 0.999 to be meaningful."""
 DAY_MINUTES = DAY / MINUTE
 MAX_ALLOWED = 0.1
-"""The largest share of the minutes under load that may be short because the load rests the rest of the time."""
+"""The largest share of the minutes under load that may be short because the load is idle the rest of the time."""
 RECOMMENDATION_MEMORY = 900.0
 """Seconds for which recommendations are kept beyond the lead time, so that late measurements can still be judged."""
 
@@ -193,7 +193,7 @@ class SteeringState:
         return sum(day.short for day in self.spent)
 
     @property
-    def minutes_resting(self) -> float:
+    def minutes_at_minimum(self) -> float:
         """How many of `minutes` had enough pods at the replica minimum."""
         return sum(day.resting for day in self.spent)
 
@@ -296,14 +296,14 @@ def apply_outcome(state: SteeringState, outcome: StepOutcome, settings: Steering
 
 
 def allowed_share(state: SteeringState, settings: SteeringSettings) -> float:
-    """The share of the minutes under load that may be short: the budget, and more if the load rests in between.
+    """The share of the minutes under load that may be short: the budget, and more if the load is idle in between.
 
     The budget is a share of all minutes. A batch that runs for two hours a day may be short for a larger share of
     these, and steering it to the bare budget would keep pods all day for its first minutes. What is spent already is
     not allowed again: a load that misses its service level is steered to the bare budget.
     """
-    resting = state.minutes_resting
-    per_minute = resting / max(state.minutes - resting, 1.0)
+    at_minimum = state.minutes_at_minimum
+    per_minute = at_minimum / max(state.minutes - at_minimum, 1.0)
     unspent = max(1 - state.budget_spent(settings), 0.0)
     return min(settings.budget * (1 + unspent * per_minute), max(settings.budget, MAX_ALLOWED))
 
@@ -428,7 +428,7 @@ def is_hold_sustained(state: SteeringState, at: float) -> bool:
     """Whether jumps within `longest_gap` keep the hold up at ``at`` (epoch seconds), so that others lengthen it, too.
 
     Load that goes on and off at random waits longer now and then. A hold that only longer gaps keep up would never
-    fall: it does not while the load rests.
+    fall: it does not while the load is idle.
     """
     lasts = state.bridged_at is not None and at - state.bridged_at <= SUSTAINED_FOR
     return lasts and state.peak_hold >= SUSTAINED_PEAK_HOLD
