@@ -107,7 +107,7 @@ async def open_run(settings: RunSettings) -> AsyncIterator[App]:
         forecasting = make_forecasting(settings.fleet.settings, common, storage=storage, answers_keda=True)
         if settings.scaled_objects.allow_scaledobject_workloads:
             forecasting.resolver.reader = TriggerReader(settings.fleet, settings.scaled_objects)
-        await take_up(forecasting, storage)
+        await restore_all(forecasting, storage)
         app = make_run_app(settings, forecasting, common, storage)
         yield reload_files(app, forecasting, settings.fleet)
 
@@ -119,7 +119,7 @@ async def open_forecaster(settings: ForecasterSettings) -> AsyncIterator[App]:
         common = _open_common(stack)
         storage = _make_storage(settings.storage, settings.kept, common)
         forecasting = make_forecasting(settings.fleet.settings, common, storage=storage)
-        await take_up(forecasting, storage)
+        await restore_all(forecasting, storage)
         fleet, readiness = forecasting.fleet, Readiness.of({"http"})
         view = SnapshotView(fleet.store, forecasting.resolver.policy_of, common.clock)
         app = App(
@@ -222,10 +222,10 @@ def _make_storage(settings: StorageSettings, kept: StateSettings, common: Common
     return Storage(store, [store.run, division.run], [connection.run], kept_there, division)
 
 
-async def take_up(forecasting: Forecasting, storage: Storage) -> None:
+async def restore_all(forecasting: Forecasting, storage: Storage) -> None:
     """Continue where the previous process ended; pods that share the work do so for each workload they take over."""
     if storage.division is None:
-        await forecasting.take_up()
+        await forecasting.restore_all()
 
 
 def make_forecasting(

@@ -9,7 +9,7 @@
     ├── BindError                 a port is not available; exit code 1
     ├── BadTriggerError           a ScaledObject's trigger metadata are wrong: INVALID_ARGUMENT
     ├── UnknownWorkloadError      a ScaledObject names a workload that does not exist: NOT_FOUND
-    ├── TooManyWorkloadsError     ScaledObjects brought as many workloads as allowed: RESOURCE_EXHAUSTED
+    ├── TooManyWorkloadsError     ScaledObjects describe as many workloads as allowed: RESOURCE_EXHAUSTED
     └── WorkloadError             expected at run time: affects one workload, which retries at its next tick
         ├── SourceError           the load could not be read
         │   ├── LowerBoundError   only a lower bound of it could (`kedastral.core.ports`, as it holds a history)

@@ -23,7 +23,7 @@ from kedastral.doctor.live import ask_kedastral, ask_queries, try_addresses
 from kedastral.doctor.manifests import Manifests, find_patches
 from kedastral.doctor.ownership import settle_owners
 from kedastral.doctor.report import count_by_severity, write_report, write_sarif
-from kedastral.doctor.triggers import read_address, read_brought_workload, ways_to_connect
+from kedastral.doctor.triggers import read_address, read_described_workload, ways_to_connect
 from kedastral.errors import ConfigError, RemoteError
 from kedastral.settings.commands import DoctorSettings
 from kedastral.settings.fleet import DEFAULT_SOURCE, WorkloadSettings
@@ -173,7 +173,7 @@ async def _gather(call: DoctorCall, loaded: Loaded[DoctorSettings], manifests: M
     )
     if loaded.fleet is not None and _names_workloads(loaded):
         evidence = attrs.evolve(evidence, workloads=loaded.fleet.settings.workloads)
-    evidence = attrs.evolve(evidence, brought=_read_brought(evidence))
+    evidence = attrs.evolve(evidence, described=_read_described(evidence))
     evidence = await _ask_running(evidence, loaded, manifests)
     if call.check_addresses:
         asked = [
@@ -199,12 +199,12 @@ async def _read_cluster(call: DoctorCall, manifests: Manifests) -> bool:
     return await trio.to_thread.run_sync(read_cluster, manifests, call.namespace, call.context, abandon_on_cancel=True)
 
 
-def _read_brought(evidence: Evidence) -> dict[TriggerKey, WorkloadSettings]:
+def _read_described(evidence: Evidence) -> dict[TriggerKey, WorkloadSettings]:
     found = {}
     for one, trigger, _ in each_of_ours(evidence):
         if trigger.describes_workload:
             try:
-                found[key_of(trigger, one)] = read_brought_workload(evidence, one, trigger)
+                found[key_of(trigger, one)] = read_described_workload(evidence, one, trigger)
             except ConfigError:
                 continue  # a rule reports what is wrong
     return found

@@ -11,7 +11,7 @@ import attrs
 from kedastral.core.serving import Mode
 from kedastral.core.trigger import FROM_ENV, find_value, is_from_variable, key_in
 from kedastral.settings.fleet import WorkloadSettings
-from kedastral.settings.metadata import brings_a_workload, describes_a_workload
+from kedastral.settings.metadata import describes_a_workload, has_query
 from kedastral.simulation.hpa import HpaBehavior
 
 OUR_TYPES = ("external", "external-push")
@@ -110,7 +110,7 @@ class KedaTrigger:
     def describes_workload(self) -> bool:
         """Whether its metadata describe their own workload, validly or not; next to a name, only a query does so."""
         is_named = "workload" in self.metadata or self.workload_is_hidden
-        return brings_a_workload(self.metadata) or (not is_named and describes_a_workload(self.metadata))
+        return has_query(self.metadata) or (not is_named and describes_a_workload(self.metadata))
 
 
 def read_boolean(text: str) -> bool | None:
@@ -330,7 +330,7 @@ class Unread:
 @attrs.frozen
 class Evidence:
     """All that was found out. ``jobs`` are ScaledJobs. ``workloads`` are by key; None, meaning unknown, if no settings
-    were given. ``brought`` are those that triggers describe, as far as their metadata can be read.
+    were given. ``described`` are those that triggers describe, as far as their metadata can be read.
 
     ``authentications`` are the parameters that each TriggerAuthentication and ClusterTriggerAuthentication gives.
     ``default_requests`` are the namespaces and resources for which a LimitRange fills in what a container leaves out.
@@ -346,7 +346,7 @@ class Evidence:
     default_requests: tuple[tuple[str, str], ...] = ()
     authentications: Mapping[ObjectName, tuple[str, ...]] = attrs.field(factory=dict)
     workloads: Mapping[str, WorkloadSettings] | None = None
-    brought: Mapping["TriggerKey", WorkloadSettings] = attrs.field(factory=dict)
+    described: Mapping["TriggerKey", WorkloadSettings] = attrs.field(factory=dict)
     warnings: tuple[str, ...] = ()
     answers: Mapping[str, QueryAnswer] = attrs.field(factory=dict)
     addresses: Mapping[tuple[str, bool], AddressAnswer] = attrs.field(factory=dict)
@@ -414,7 +414,7 @@ class Evidence:
 
     def workload_of(self, trigger: KedaTrigger, one: ScalingObject) -> WorkloadSettings | None:
         """The settings of the workload that a trigger names or describes; None if unknown."""
-        return self.brought.get(key_of(trigger, one)) or find_workload(self, trigger, one)
+        return self.described.get(key_of(trigger, one)) or find_workload(self, trigger, one)
 
     def only_observes(self, one: ScalingObject) -> bool:
         """Whether all workloads of its triggers for Kedastral are known, and in mode observe."""
@@ -427,7 +427,7 @@ TriggerKey = tuple[ObjectName, Place, int]
 
 
 def key_of(trigger: KedaTrigger, one: ScalingObject) -> TriggerKey:
-    """The key of a trigger in ``Evidence.brought``."""
+    """The key of a trigger in ``Evidence.described``."""
     return one.name, one.place, one.triggers.index(trigger)
 
 
@@ -471,5 +471,5 @@ def is_observed(workload: WorkloadSettings) -> bool:
 
 def settings_of_queries(evidence: Evidence) -> Sequence[WorkloadSettings]:
     """The workloads whose query is known."""
-    known = {one.key: one for one in (*(evidence.workloads or {}).values(), *evidence.brought.values())}
+    known = {one.key: one for one in (*(evidence.workloads or {}).values(), *evidence.described.values())}
     return [one for one in known.values() if one.query]

@@ -40,7 +40,7 @@ def problems_of(evidence: Evidence, one: ScalingObject, trigger: KedaTrigger) ->
     if not trigger.describes_workload:
         return problems
     try:
-        read_brought_workload(evidence, one, trigger)
+        read_described_workload(evidence, one, trigger)
     except ConfigError as error:
         problems += error.problems
     return problems
@@ -53,7 +53,7 @@ def _is_activation(text: str) -> bool:
         return False
 
 
-def read_brought_workload(evidence: Evidence, one: ScalingObject, trigger: KedaTrigger) -> WorkloadSettings:
+def read_described_workload(evidence: Evidence, one: ScalingObject, trigger: KedaTrigger) -> WorkloadSettings:
     """The workload that a trigger describes. Raises ConfigError.
 
     A value from a variable cannot be read, so its default is used; any data source that it names is assumed to exist.

@@ -50,7 +50,7 @@ _WORKLOAD_WORDS = tuple(key.lower() for key in ("dataSource", *METADATA_KEYS))
 _OTHER_WORDS = frozenset(key.lower() for key in (*KEDA_KEYS, "workload", "activation"))
 
 
-def brings_a_workload(metadata: Mapping[str, str]) -> bool:
+def has_query(metadata: Mapping[str, str]) -> bool:
     """Whether metadata hold a query: other keys of a workload next to the name of a configured one are ignored."""
     return any(plain_key(key) == "query" for key in metadata)
 

@@ -92,10 +92,10 @@ def share_out(workloads: Collection[str], members: Collection[str]) -> Iterator[
 
 @attrs.frozen
 class KnownWorkloads:
-    """The workloads of a pod: those ``configured``, the same in all pods, and those ``brought`` by ScaledObjects."""
+    """The workloads of a pod: those ``configured``, the same in all pods, and those ``from_scaledobjects``."""
 
     configured: Collection[str]
-    brought: Collection[str] = ()
+    from_scaledobjects: Collection[str] = ()
 
 
 @attrs.frozen
@@ -171,7 +171,7 @@ class Division:
             self._rescuing.add(workload)
         return workload in self._rescuing
 
-    def is_anothers(self, workload: str) -> bool:
+    def has_other_owner(self, workload: str) -> bool:
         """Whether another pod has the workload; False while that is unknown, since this pod's lease has ended."""
         return self.is_member and self._owners.get(workload, self.member) != self.member
 
@@ -227,7 +227,7 @@ class Division:
         workload, snapshot = turn.workload, self.snapshots.get(turn.workload)
         if snapshot is not None and snapshot is self._rescued.get(workload):
             return self._is_still_needed(workload)
-        if snapshot is None and workload in self.known().brought:
+        if snapshot is None and workload in self.known().from_scaledobjects:
             return True
         is_due = trio.current_time() >= self._not_before.get(workload, -math.inf)
         if snapshot is not None and not self._has_fit(workload):
@@ -348,7 +348,7 @@ class Division:
         for workload, owner in share_out(known.configured, members):
             owners[workload] = owner
             await time_slice.pause()
-        for workload in known.brought:
+        for workload in known.from_scaledobjects:
             owners[workload] = rank_members(workload, members)[0]
             await time_slice.pause()
         self._owners = owners

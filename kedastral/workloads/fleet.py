@@ -39,13 +39,16 @@ class Slot:
     ticking: trio.CancelScope = attrs.field(factory=trio.CancelScope)
 
     def replace(self, successor: WorkloadRunner | None) -> None:
-        """Put ``successor`` here. The previous runner's ticker ends with its tick, or at once if it reads in vain."""
+        """Put ``successor`` here.
+
+        The previous runner's ticker ends with its tick, or at once if that reads a history that nobody uses anymore.
+        """
         if self.runner is not None:
             self.replaced.append(self.runner)
         self.runner = successor
         self.was_removed |= successor is None
         self.changed.set()
-        if self.replaced and self.replaced[0].reads_in_vain(successor):
+        if self.replaced and self.replaced[0].reads_unused_history(successor):
             self.ticking.cancel()
 
     def take_over(self, runner: WorkloadRunner) -> None:
@@ -178,7 +181,7 @@ class Fleet:
         turn = Turn(runner.key, beats.interval, runner.policy.stale_after, beats.next_after_now(), replaced)
         if division is not None and not division.is_mine(turn):
             if keeper is not None:
-                keeper.hand_over(runner.key, to_another=division.is_anothers(runner.key))
+                keeper.hand_over(runner.key, to_another=division.has_other_owner(runner.key))
             if not await division.wait_for_turn(turn):
                 return
         if keeper is not None:

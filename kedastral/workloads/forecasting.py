@@ -36,10 +36,10 @@ class Forecasting:
         for workload in settings.workloads.values():
             self.fleet.put(self.builder.build(workload))
 
-    async def take_up(self) -> None:
+    async def restore_all(self) -> None:
         """Answer KEDA from what the previous process saved, and bring back the workloads that ScaledObjects described.
 
-        Those that KEDA has not asked for within `REMOVE_AFTER` seconds are not brought back.
+        Those that KEDA has not asked for within `REMOVE_AFTER` seconds are not restored.
         """
         keeper = self.fleet.keeper
         if keeper is None:
@@ -49,7 +49,7 @@ class Forecasting:
             runner = self.fleet.runners.get(state.workload)
             if runner is None and state.trigger is not None:
                 asked_for = abs((now - state.saved_at).total_seconds()) < REMOVE_AFTER
-                if asked_for and self.resolver.bring_back(state.trigger) == state.workload:
+                if asked_for and self.resolver.restore(state.trigger) == state.workload:
                     runner = self.fleet.runners.get(state.workload)
             if runner is not None:
                 await keeper.restore(runner, state)

@@ -101,18 +101,18 @@ class WorkloadRunner:
     """A running workload, made from ``settings``; a change of settings makes a successor.
 
     ``close(successor)`` releases what the successor (None: there is none) does not take over.
-    ``reads_in_vain(successor)`` says whether a running tick is still reading a history that the successor does not use:
-    then it may be cancelled. ``take_over(before)`` adapts what ``before`` has published to this runner's settings: it
-    is called after the last tick of ``before`` and before the first one of this runner. ``series`` watches how many
-    series are summed. ``failed`` is why the newest tick gave no forecast; ``ticked`` is set when the first tick has
-    ended. ``fingerprint`` goes with its plans.
+    ``reads_unused_history(successor)`` says whether a running tick is still reading a history that the successor does
+    not use: then it may be cancelled. ``take_over(before)`` adapts what ``before`` has published to this runner's
+    settings: it is called after the last tick of ``before`` and before the first one of this runner. ``series`` watches
+    how many series are summed. ``failed`` is why the newest tick gave no forecast; ``ticked`` is set when the first
+    tick has ended. ``fingerprint`` goes with its plans.
     """
 
     settings: WorkloadSettings
     parts: RunnerParts
     tick: Callable[[], Awaitable[None]]
     close: Callable[["WorkloadRunner | None"], Awaitable[None]]
-    reads_in_vain: Callable[["WorkloadRunner | None"], bool]
+    reads_unused_history: Callable[["WorkloadRunner | None"], bool]
     take_over: Callable[["WorkloadRunner"], None] = _take_nothing
     series: SeriesWatch = attrs.field(factory=SeriesWatch)
     failed: LastFailure = attrs.field(factory=LastFailure)
@@ -194,7 +194,7 @@ class RunnerBuilder:
             parts=parts,
             tick=self._traced(workload.name, guarded),
             close=partial(self._close, parts),
-            reads_in_vain=partial(_reads_in_vain, source, parts),
+            reads_unused_history=partial(_reads_unused_history, source, parts),
             take_over=partial(self._take_over, settings, parts, workload),
             series=series,
             failed=failed,
@@ -343,6 +343,6 @@ def _log_settings(before: WorkloadSettings, now: WorkloadSettings, afresh: Seque
     log.info(words, what, goes_on, extra=of_many(now.key))
 
 
-def _reads_in_vain(source: MeasuredSource, parts: RunnerParts, successor: WorkloadRunner | None) -> bool:
+def _reads_unused_history(source: MeasuredSource, parts: RunnerParts, successor: WorkloadRunner | None) -> bool:
     """Whether a history is being read from ``source`` that the successor does not use."""
     return source.is_reading and (successor is None or successor.parts.source is not parts.source)

@@ -19,7 +19,7 @@ from kedastral.errors import BadTriggerError, ConfigError, TooManyWorkloadsError
 from kedastral.logs import named, of_many
 from kedastral.settings.declarations import ScaledObjectSettings
 from kedastral.settings.fleet import ConfiguredFleet, WorkloadSettings
-from kedastral.settings.metadata import brings_a_workload, describes_a_workload
+from kedastral.settings.metadata import describes_a_workload, has_query
 from kedastral.settings.rules import Finding
 from kedastral.workloads.division import KnownWorkloads
 from kedastral.workloads.fleet import Fleet
@@ -163,7 +163,7 @@ class FleetResolver:
         """See `kedastral.core.ports.WorkloadResolver.find`."""
         await trio.lowlevel.checkpoint()
         require_few_keys(ref.metadata)
-        if self.reader is not None and brings_a_workload(ref.metadata):
+        if self.reader is not None and has_query(ref.metadata):
             key = self._find_registered(ref, self.reader)
             await self._wait_for_first_tick(key)
             self._require_accepted_query(key)
@@ -285,7 +285,7 @@ class FleetResolver:
         registration = self._registered.get(key)
         return None if registration is None else registration.ref
 
-    def bring_back(self, ref: ObjectRef) -> str | None:
+    def restore(self, ref: ObjectRef) -> str | None:
         """Register the workload that ``ref`` described before a restart; its key, or None if no longer allowed."""
         if self.reader is None:
             return None

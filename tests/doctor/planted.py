@@ -217,7 +217,7 @@ def named(name: str, kind: str = "ScaledObject", api: str = "keda.sh/v1alpha1", 
     return dict(document)
 
 
-def brought(**more: str) -> Change:
+def with_workload(**more: str) -> Change:
     """Metadata that describe the workload, with ``more``."""
     return metadata(workload=None, query=QUERY, targetPerPod="50", onStale="ride-forecast", **more)
 
@@ -308,9 +308,9 @@ PLANTED = (
     Planted("metadata-not-text", "the target of a formula", both(planned(target=1), beside(NAMED))),
     Planted("metadata-not-text", "a name", spec(scaleTargetRef={"name": 12})),
     Planted("bad-metadata", "activation", metadata(activation="-1")),
-    Planted("bad-metadata", "a misspelt key", brought(leadTim="8m")),
-    Planted("bad-metadata", "a value", brought(leadTime="soon")),
-    Planted("bad-metadata", "one that is longer than the horizon", brought(leadTime="40m")),
+    Planted("bad-metadata", "a misspelt key", with_workload(leadTim="8m")),
+    Planted("bad-metadata", "a value", with_workload(leadTime="soon")),
+    Planted("bad-metadata", "one that is longer than the horizon", with_workload(leadTime="40m")),
     Planted("ignored-metadata", "beside a workload", metadata(leadTime="8m")),
     Planted("ignored-metadata", "unknown", metadata(colour="green")),
     Planted("unknown-workload", "misspelt", metadata(workload="wbe")),
@@ -346,7 +346,7 @@ PLANTED = (
     ),
     Planted("max-below-plan", "max", spec(maxReplicaCount=20)),
     Planted("max-below-plan", "KEDA's default", spec(maxReplicaCount=None), lambda p: p.update(max=200)),
-    Planted("max-below-plan", "along with its workload", both(spec(maxReplicaCount=20), brought())),
+    Planted("max-below-plan", "along with its workload", both(spec(maxReplicaCount=20), with_workload())),
     Planted("min-differs", "above", spec(minReplicaCount=4)),
     Planted("min-differs", "below", spec(minReplicaCount=1)),
     Planted("min-differs", "never idle", IDLE),
@@ -381,7 +381,7 @@ PLANTED = (
     Planted("no-fallback", "none", spec(fallback=None)),
     Planted("no-fallback", "beside cpu", both(spec(fallback=None), beside(CPU))),
     Planted("fallback-never-begins", "default-min", policy=lambda p: p.update(onStale="default-min")),
-    Planted("fallback-never-begins", "along with its workload", both(brought(), metadata(onStale="default-min"))),
+    Planted("fallback-never-begins", "along with its workload", both(with_workload(), metadata(onStale="default-min"))),
     Planted("fallback-for-every-trigger", "prometheus", beside(REACTIVE)),
     Planted("fallback-replicas", "0", fallback(replicas=0)),
     Planted("fallback-replicas", "above the maximum", fallback(replicas=60)),

@@ -26,9 +26,9 @@ from tests.doctor.planted import (
     SOUND,
     THRESHOLD_40,
     Planted,
-    brought,
     naming,
     pod,
+    with_workload,
 )
 
 EVERY_RULE = {rule.name: rule for rule in RULES}
@@ -707,7 +707,7 @@ def test_a_workload_that_its_trigger_describes_needs_a_policy_to_be_observed_wit
 ) -> None:
     object_ = yaml.safe_load(SOUND)
     object_["spec"]["triggers"].append(REACTIVE)
-    brought(mode="observe")(object_)
+    with_workload(mode="observe")(object_)
     _, found = diagnose(monkeypatch, write(tmp_path, yaml.safe_dump(object_))[0])
     [said] = [one for one in found if one["rule"] == "observe-with-trigger"]
     assert "describe the workload in a ForecastPolicy" in said["remedy"]

@@ -42,7 +42,7 @@ def make_runner(
     tick: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
     close: Callable[[WorkloadRunner | None], Awaitable[None]] = close_nothing,
     *,
-    in_vain: bool = False,
+    reads_unused: bool = False,
 ) -> WorkloadRunner:
     """A runner of ``settings`` that does what the test says."""
     identity, forecast = SourceIdentity(None, RangeQuery(settings.query, 60.0, 60.0, 60.0)), settings.forecast
@@ -52,7 +52,7 @@ def make_runner(
         ForecasterIdentity(forecast.model, None, forecast.model_timeout, forecast.timezone, identity),
         StubForecaster(lambda steps: [0.0] * steps),
     )
-    return WorkloadRunner(settings, parts, tick, close, lambda _successor: in_vain)
+    return WorkloadRunner(settings, parts, tick, close, lambda _successor: reads_unused)
 
 
 @attrs.frozen(eq=False)

@@ -143,7 +143,7 @@ class Site:
         self,
         name: str,
         known: Collection[str] = NAMES,
-        brought: Collection[str] = (),
+        from_scaledobjects: Collection[str] = (),
         settings: str = "",
         ahead: float = 0.0,
     ) -> Pod:
@@ -157,10 +157,10 @@ class Site:
         division = Division(cable, name, store, clock, metrics, storage, LEASE)
         pod = Pod(name, cable, store, division, self.nursery, list(known))
         store.token = division.token
-        division.known = lambda: KnownWorkloads(pod.known, brought)
-        for workload in (*known, *brought):
+        division.known = lambda: KnownWorkloads(pod.known, from_scaledobjects)
+        for workload in (*known, *from_scaledobjects):
             store.follow(workload)
-        await self.nursery.start(self._run, pod, (*known, *brought))
+        await self.nursery.start(self._run, pod, (*known, *from_scaledobjects))
         return pod
 
     async def _run(

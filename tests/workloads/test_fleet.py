@@ -48,7 +48,7 @@ class Rig:
         return Fleet(self.store, self.metrics)
 
     def runner(
-        self, key: str, query: str = "up", *, interval: float = 30.0, lasts: float = 0.0, in_vain: bool = False
+        self, key: str, query: str = "up", *, interval: float = 30.0, lasts: float = 0.0, reads_unused: bool = False
     ) -> WorkloadRunner:
         async def tick() -> None:
             assert key not in self.diary.running, "two ticks of one workload at a time"
@@ -64,7 +64,7 @@ class Rig:
             await trio.sleep(self.closing)
             self.diary.closed.append((key, query, query_of(successor)))
 
-        return make_runner(make_settings(key, query, interval=interval), tick, close, in_vain=in_vain)
+        return make_runner(make_settings(key, query, interval=interval), tick, close, reads_unused=reads_unused)
 
 
 @pytest.fixture
@@ -135,11 +135,11 @@ async def test_a_successor_ticks_at_once_and_never_beside_its_predecessor(autoju
     assert rig.diary.ticked[-1] == ("shop", "newest", began + 33)
 
 
-async def test_a_tick_that_reads_in_vain_is_given_up_and_the_successor_ticks_at_once(
+async def test_a_tick_that_reads_an_unused_history_is_given_up_and_the_successor_ticks_at_once(
     autojump_clock: MockClock, rig: Rig
 ) -> None:
     began = trio.current_time()
-    rig.fleet.put(rig.runner("shop", "old", lasts=1000.0, in_vain=True))
+    rig.fleet.put(rig.runner("shop", "old", lasts=1000.0, reads_unused=True))
     await trio.sleep(65)
     rig.fleet.put(rig.runner("shop", "new", lasts=10.0))
     await trio.sleep(1)
@@ -149,7 +149,7 @@ async def test_a_tick_that_reads_in_vain_is_given_up_and_the_successor_ticks_at_
     assert missed(rig, "shop") == 2
     await trio.sleep(10)
     assert rig.store.get("shop") is not None
-    rig.fleet.put(rig.runner("pay", lasts=1000.0, in_vain=True))
+    rig.fleet.put(rig.runner("pay", lasts=1000.0, reads_unused=True))
     await trio.sleep(1)
     rig.fleet.remove("pay")
     await trio.sleep(1)
@@ -223,11 +223,11 @@ def test_whatever_comes_and_goes_everyone_is_closed_once_and_in_order(
 
     async def main() -> None:
         async with trio.open_nursery() as nursery:
-            for number, (what, wait, lasts, in_vain) in enumerate(steps):
+            for number, (what, wait, lasts, reads_unused) in enumerate(steps):
                 if number == 2:
                     await nursery.start(rig.fleet.run)
                 if what == "put":
-                    rig.fleet.put(rig.runner("shop", str(number), lasts=lasts, in_vain=in_vain))
+                    rig.fleet.put(rig.runner("shop", str(number), lasts=lasts, reads_unused=reads_unused))
                     put.append(str(number))
                 elif "shop" in rig.fleet.runners:
                     rig.fleet.remove("shop")

@@ -141,7 +141,7 @@ async def process(
         forecasting = make_forecasting(fleet, common, open_source, Storage(states=states))
         if scaled_objects:
             forecasting.resolver.reader = BringsShops(CONFIGURED, ScaledObjectSettings())
-        await forecasting.take_up()
+        await forecasting.restore_all()
         made = Process(forecasting, common.metrics, clock, prometheus)
         async with trio.open_nursery() as nursery:
             for service in (*services_of(forecasting), forecasting.resolver.run):

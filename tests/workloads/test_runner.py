@@ -373,14 +373,14 @@ async def test_a_reading_goes_on_where_the_successor_reads_the_same(
     builder = RunnerBuilder(MemoryStore(), wall_clock(), Metrics(), sources)
     before = builder.build(light(1))
     same, other = builder.build(light(1, target_per_pod=7.0), before), builder.build(light(1, query="other"), before)
-    assert not before.reads_in_vain(None)
+    assert not before.reads_unused_history(None)
     nursery.start_soon(before.tick)
     await trio.sleep(1)
-    assert not before.reads_in_vain(same)
-    assert before.reads_in_vain(other)
-    assert before.reads_in_vain(None)
+    assert not before.reads_unused_history(same)
+    assert before.reads_unused_history(other)
+    assert before.reads_unused_history(None)
     await trio.sleep(20)
-    assert not before.reads_in_vain(None)
+    assert not before.reads_unused_history(None)
 
 
 READ_AGAIN, STEERED = "afresh: history, model, late samples", "factor and hold, held plans"

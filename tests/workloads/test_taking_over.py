@@ -248,7 +248,7 @@ class SharingPod:
         return self.metrics.lost_states._value.get()
 
     def held_by_others(self) -> list[str]:
-        return [name for name in WORKLOADS if self.division.is_anothers(name)]
+        return [name for name in WORKLOADS if self.division.has_other_owner(name)]
 
 
 WORKLOADS = "abcdef"
