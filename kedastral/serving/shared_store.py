@@ -61,10 +61,6 @@ FOREIGN_WORDS = (
 log = logging.getLogger("kedastral.storage")
 
 
-def _never_fenced() -> int:
-    return 0
-
-
 @attrs.frozen
 class Terms:
     """The conditions for serving a shared snapshot of a workload like one that this process made.
@@ -78,10 +74,6 @@ class Terms:
     def is_foreign(self, snapshot: Snapshot) -> bool:
         """Whether it was made under other settings, so that its numbers mean something else."""
         return bool(self.fingerprint and snapshot.fingerprint) and snapshot.fingerprint != self.fingerprint
-
-
-def _any_terms(_workload: str) -> Terms:
-    return Terms()
 
 
 class Standing(IntEnum):
@@ -150,8 +142,8 @@ class SharedStore:
     metrics: Metrics
     storage: StorageMetrics
     clock: WallClock
-    token: Callable[[], int] = _never_fenced
-    terms: Callable[[str], Terms] = _any_terms
+    token: Callable[[], int] = lambda: 0
+    terms: Callable[[str], Terms] = lambda _workload: Terms()
     _served: dict[str, Snapshot] = attrs.field(factory=dict, init=False)
     _own: dict[str, Snapshot] = attrs.field(factory=dict, init=False)
     _pending: dict[str, SharedWrite] = attrs.field(factory=dict, init=False)

@@ -57,14 +57,6 @@ MAX_OWN = 10
 log = logging.getLogger("kedastral.state")
 
 
-def _is_configured(_key: str) -> None:
-    """The workload comes from no ScaledObject."""
-
-
-def _forget(_snapshot: Snapshot, _told: Sequence[tuple[datetime, int]]) -> None:
-    pass
-
-
 @attrs.define
 class _Told:
     """What KEDA was told before the start, from a plan ``made_at``."""
@@ -107,17 +99,17 @@ class _Access:
 class StateKeeper:
     """Keeps the state of every workload of a process in ``states``, and restores snapshots and sources from there.
 
-    ``trigger_of`` returns the ScaledObject that defined a workload. ``show`` gets each restored snapshot with what KEDA
-    was told before, for charts. Call `recall` before each tick of a workload and
-    `note` after it; `run` saves. If ``states`` fails, workloads go on as they would without it.
+    ``trigger_of`` returns the ScaledObject that defined a workload, None if none did. ``show`` gets each restored
+    snapshot with what KEDA was told before, for charts. Call `recall` before each tick of a workload and `note` after
+    it; `run` saves. If ``states`` fails, workloads go on as they would without it.
     """
 
     states: StateStore
     snapshots: SnapshotStore
     clock: WallClock
     metrics: Metrics
-    trigger_of: Callable[[str], ObjectRef | None] = _is_configured
-    show: Callable[[Snapshot, Sequence[tuple[datetime, int]]], None] = _forget
+    trigger_of: Callable[[str], ObjectRef | None] = lambda _key: None
+    show: Callable[[Snapshot, Sequence[tuple[datetime, int]]], None] = lambda _snapshot, _told: None
     _recalled: dict[str, float] = attrs.field(factory=dict, init=False)
     _adapted: dict[str, KeptState] = attrs.field(factory=dict, init=False)
     _told: dict[str, _Told] = attrs.field(factory=dict, init=False)

@@ -58,14 +58,6 @@ OpenSource = Callable[[WorkloadSettings], MetricSource]
 """Opens a metric source other than Prometheus, as in the demo."""
 
 
-def _nobody_knows(_key: str) -> None:
-    pass
-
-
-def _take_nothing(_before: "WorkloadRunner") -> None:
-    pass
-
-
 @attrs.frozen
 class SourceIdentity:
     """All that a metric source and its history depend on."""
@@ -113,7 +105,7 @@ class WorkloadRunner:
     tick: Callable[[], Awaitable[None]]
     close: Callable[["WorkloadRunner | None"], Awaitable[None]]
     reads_unused_history: Callable[["WorkloadRunner | None"], bool]
-    take_over: Callable[["WorkloadRunner"], None] = _take_nothing
+    take_over: Callable[["WorkloadRunner"], None] = lambda _before: None
     series: SeriesWatch = attrs.field(factory=SeriesWatch)
     failed: LastFailure = attrs.field(factory=LastFailure)
     ticked: trio.Event = attrs.field(factory=trio.Event)
@@ -163,7 +155,7 @@ class RunnerBuilder:
     open_source: OpenSource | None = None
     computing: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(MAX_COMPUTING_THREADS))
     training: TrainingQueue = attrs.field(factory=TrainingQueue)
-    last_served: LastServed = _nobody_knows
+    last_served: LastServed = lambda _key: None
     answers_keda: bool = False
     tracing: Tracing = NO_TRACING
     recent: RecentLoads = attrs.field()

@@ -34,22 +34,6 @@ QUIET = timedelta(hours=1)
 """Outliers no further apart than this are logged once."""
 
 
-def _nothing_learnt() -> None:
-    pass
-
-
-def _nobody_knows() -> None:
-    pass
-
-
-def _ignore(_seconds: float) -> None:
-    pass
-
-
-def _forget(_history: Series, _snapshot: Snapshot, _now: datetime) -> None:
-    pass
-
-
 @attrs.frozen
 class Planner:
     """`plan_step` for one workload, timed, with a log line when the forecast's status changes.
@@ -60,9 +44,9 @@ class Planner:
     """
 
     workload: Workload
-    learnt: Callable[[], UncertaintyState | None] = _nothing_learnt
-    observe: Callable[[float], None] = _ignore
-    served: Callable[[], int | None] = _nobody_knows
+    learnt: Callable[[], UncertaintyState | None] = lambda: None
+    observe: Callable[[float], None] = lambda _seconds: None
+    served: Callable[[], int | None] = lambda: None
     tracing: Tracing = NO_TRACING
 
     def plan(self, history: Series, forecast: Forecast, previous: Snapshot | None) -> Snapshot:
@@ -118,7 +102,7 @@ class ForecastLoop:
     store: SnapshotStore
     clock: WallClock
     planner: Planner = attrs.field()
-    remember: Callable[[Series, Snapshot, datetime], None] = _forget
+    remember: Callable[[Series, Snapshot, datetime], None] = lambda _history, _snapshot, _now: None
     tracing: Tracing = NO_TRACING
     series: SeriesWatch = attrs.field(factory=SeriesWatch)
     counter: CounterWatch = attrs.field(factory=CounterWatch)

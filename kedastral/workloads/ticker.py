@@ -34,17 +34,13 @@ class Beats:
         return self.time_of(self.next_number())
 
 
-def _ignore(_count: float) -> None:
-    pass
-
-
 async def run_ticker(
     tick: Callable[[], Awaitable[object]],
     beats: Beats,
-    on_missed: Callable[[int], None] = _ignore,
+    on_missed: Callable[[int], None] = lambda _count: None,
     *,
     until: trio.Event | None = None,
-    on_lag: Callable[[float], None] = _ignore,
+    on_lag: Callable[[float], None] = lambda _seconds: None,
 ) -> None:
     """Await ``tick()`` at once and then at each of ``beats``, until cancelled.
 
