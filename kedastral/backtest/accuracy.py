@@ -5,9 +5,9 @@ import attrs
 import numpy as np
 
 from kedastral.backtest.workloads import Scenario
-from kedastral.core.capacity import steps_to_serve
 from kedastral.core.forecast import Forecast
 from kedastral.core.series import Floats, frozen_floats
+from kedastral.core.steps import steps_to_serve
 from kedastral.errors import ModelError
 from kedastral.simulation.policies import read_history
 

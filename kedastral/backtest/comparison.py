@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable, Sequence
 import attrs
 
 from kedastral.backtest.workloads import Scenario
-from kedastral.core.capacity import WHOLE_WITHIN, round_replicas
+from kedastral.core.capacity import round_replicas
 from kedastral.core.planning.service_level import ServiceLevelSettings
 from kedastral.core.planning.steering import SteeringSettings
 from kedastral.core.series import MINUTE
+from kedastral.core.steps import WHOLE_WITHIN
 from kedastral.settings.types import write_duration
 from kedastral.simulation.curves import (
     Figure,

@@ -12,10 +12,11 @@ import trio
 from kedastral.adapters.csv import ExportReading, read_export
 from kedastral.adapters.prometheus.range_queries import WHOLE_HISTORY_TIMEOUT, PrometheusHistory, RangeQuery
 from kedastral.clock import SystemClock
-from kedastral.core.capacity import WHOLE_WITHIN, PlanPolicy, ReplicaBounds
+from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.data_quality.raw_counter import find_counter
 from kedastral.core.ports import Model
 from kedastral.core.series import DAY, Bools, Series, align_down
+from kedastral.core.steps import WHOLE_WITHIN
 from kedastral.errors import ConfigError, SourceError, UnfitHistoryError
 from kedastral.models import MODELS
 from kedastral.settings.commands import BacktestSettings

@@ -2,18 +2,16 @@
 """`plan_replicas`: turns the forecast load into the replicas that must be Ready, step by step."""
 
 import math
-from enum import Enum, StrEnum
+from enum import StrEnum
 
 import attrs
 import numpy as np
 
-from kedastral.core.series import DAY, Bools, Floats, Ints, Series, fill_gaps, frozen_ints
+from kedastral.core.series import Bools, Floats, Ints, frozen_ints
+from kedastral.core.steps import WHOLE_WITHIN
 
 MAX_REPLICAS = 2**31 - 1
 """The maximum if none is configured: Kubernetes counts replicas in 32 bits."""
-
-WHOLE_WITHIN = 1e-9
-"""A result this close (relative) to a whole number counts as that number: 3.0000000001 pods are 3, not 4."""
 
 _FINITE = attrs.validators.lt(math.inf)
 
@@ -188,108 +186,3 @@ def _largest_ahead(values: Floats, steps: int) -> Floats:
         np.maximum(largest[:-width], largest[width:].copy(), out=largest[:-width])
         reach += width
     return largest
-
-
-FIRST_WATCH = 600.0
-"""Seconds after a start in which low newest points are not trusted: they may not have settled, and a start often
-coincides with the dip of a rollout."""
-RECENT = 900.0
-"""Seconds before now whose largest load sets the floor during `FIRST_WATCH`."""
-
-
-def load_for_floor(history: Series) -> float:
-    """The load that needs pods at once: the newest, just after a start the recent maximum; 0 if none is known."""
-    if history.quality.watched >= FIRST_WATCH:
-        return history.least_load
-    recent = history.values[-math.ceil(RECENT / history.step) :]
-    return max(float(np.nan_to_num(recent).max(initial=0.0)), history.least_load)
-
-
-def steps_within(span: float, step: float) -> int:
-    """The number of whole steps of ``step`` seconds in ``span`` seconds; 0 if a step is longer."""
-    return math.floor(span / step + WHOLE_WITHIN)
-
-
-def lead_steps_of(lead_time: float, step: float) -> int:
-    """The number of steps that ``[now, now + lead_time]`` overlaps."""
-    return steps_within(lead_time, step) + 1
-
-
-def steps_to_serve(lead_time: float, step: float) -> int:
-    """The number of steps from the one whose load orders pods to the first that these pods serve from its begin.
-
-    The pods are ordered at the end of a step, and ``lead_time`` counts from its begin, so it is at least one step.
-    """
-    return max(1, math.ceil(lead_time / step - WHOLE_WITHIN))
-
-
-IDLE_SHARE = 0.1
-"""As a share of one pod's load. An idle workload needs no pod in a step whose forecast is below this."""
-IDLE_AFTER = 300.0
-"""Seconds without any load before a workload can be idle."""
-MIN_IDLE_STEPS = 3
-"""The least number of steps without load, however long a step is: a single 0 may be a measurement error."""
-MAX_RESTS_A_DAY = 4
-"""How many rests a day, on average, may be as long as one for which the workload scales to zero."""
-
-
-class Idleness(Enum):
-    """Whether a workload has load, is idle, or has so little load that it would scale to zero and back all day."""
-
-    BUSY = "busy"
-    IDLE = "idle"
-    SPARSE = "sparse"
-
-
-def idleness_of(history: Series) -> Idleness:
-    """Judge the current rest, the time without any load up to the newest value, against the rests in the history.
-
-    Count the rests that last as long as this one and at least `IDLE_AFTER`. If there are more than `MAX_RESTS_A_DAY` a
-    day, the workload is sparse. If not, it is idle once the current rest lasts `IDLE_AFTER`. In less than a quarter of
-    a day one such rest is allowed. A rest that began before the history counts as long.
-    """
-    known = np.flatnonzero(np.isfinite(history.values))
-    if not len(known):
-        return Idleness.BUSY
-    values = fill_gaps(history.values[: known[-1] + 1])
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], values == 0, [0]])))
-    begins, ends = edges[::2], edges[1::2]
-    lengths = ends - begins
-    current = int(lengths[-1]) if len(lengths) and ends[-1] == len(values) else 0
-    least = max(math.ceil(IDLE_AFTER / history.step - WHOLE_WITHIN), MIN_IDLE_STEPS)
-    as_long = np.count_nonzero((lengths >= max(current, least)) | (begins == 0))
-    if as_long > max(MAX_RESTS_A_DAY * len(values) * history.step / DAY, 1.0):
-        return Idleness.SPARSE
-    return Idleness.IDLE if current >= least else Idleness.BUSY
-
-
-def plan_around_rests(
-    needed: Floats,
-    expected: Floats,
-    idleness: Idleness,
-    policy: PlanPolicy,
-    *,
-    previous: int | None,
-    dead_band: DeadBand | None = None,
-) -> Ints:
-    """`plan_replicas` for the load ``needed``, for a workload that may have no pods at all.
-
-    While it is idle, some steps need none (`without_idle_steps`). A sparse workload keeps one pod even if no load is
-    expected.
-    """
-    if policy.bounds.min > 0:
-        return plan_replicas(needed, policy, previous=previous, dead_band=dead_band)
-    needed = without_idle_steps(needed, expected, idleness, policy)
-    replicas = plan_replicas(needed, policy, previous=previous, dead_band=dead_band)
-    return frozen_ints(np.maximum(replicas, 1)) if idleness is Idleness.SPARSE else replicas
-
-
-def without_idle_steps(needed: Floats, expected: Floats, idleness: Idleness, policy: PlanPolicy) -> Floats:
-    """The load ``needed``, set to 0 in the steps that need no pod while the workload is idle.
-
-    Those are steps whose ``expected`` load is below `IDLE_SHARE` of a pod, if one pod would cover it with all margins.
-    """
-    if policy.bounds.min > 0 or idleness is not Idleness.IDLE:
-        return needed
-    one_is_enough = needed / policy.target_per_pod * policy.headroom <= 1
-    return np.where((expected / policy.target_per_pod < IDLE_SHARE) & one_is_enough, 0.0, needed)

@@ -12,18 +12,12 @@ from datetime import datetime, timedelta
 import attrs
 import numpy as np
 
-from kedastral.core.capacity import (
-    MAX_REPLICAS,
-    RECENT,
-    Idleness,
-    PlanPolicy,
-    desired_replicas,
-    round_replicas,
-    without_idle_steps,
-)
+from kedastral.core.capacity import MAX_REPLICAS, PlanPolicy, desired_replicas, round_replicas
 from kedastral.core.explanation import LIMITS, Change, Effect, Explanation, PlannedStep, Stage, StageName, Unit, apply
 from kedastral.core.outage import Outage, find_outage, plan_ends
 from kedastral.core.planning.basis import PlanBasis, make_stages
+from kedastral.core.planning.facts import RECENT
+from kedastral.core.planning.idleness import Idleness, without_idle_steps
 from kedastral.core.planning.service_level import PlanStages, SteeredBasis
 from kedastral.core.planning.stabilization import (
     DOWN_TOLERANCE,
@@ -519,7 +513,7 @@ def _steps(snapshot: Snapshot, stages: PlanStages | None) -> Iterator[PlannedSte
 
 
 def _awake(stages: PlanStages, basis: PlanBasis | None) -> Floats:
-    """The load that each step needs pods for, before a fixed headroom; 0 while the workload rests."""
+    """The load that each step needs pods for, before a fixed headroom; 0 while the workload is idle."""
     if basis is None:
         return stages.needed
     return without_idle_steps(stages.needed, stages.expected, basis.facts.idleness, stages.policy)

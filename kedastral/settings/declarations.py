@@ -11,8 +11,9 @@ from zoneinfo import ZoneInfo
 
 import attrs
 
-from kedastral.core.capacity import MAX_REPLICAS, PlanPolicy, ReplicaBounds, Rounding, steps_within
+from kedastral.core.capacity import MAX_REPLICAS, PlanPolicy, ReplicaBounds, Rounding
 from kedastral.core.serving import Mode, OnStale, StalePolicy
+from kedastral.core.steps import steps_within
 from kedastral.models import MODELS
 from kedastral.secrets import Secret
 from kedastral.settings.schema import above, at_least, between, declare, group, like, setting

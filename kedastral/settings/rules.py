@@ -10,11 +10,11 @@ from typing import Any
 import attrs
 import httpx
 
-from kedastral.core.capacity import WHOLE_WITHIN
 from kedastral.core.data_quality.settling import outlasts_a_missing_value
 from kedastral.core.planning.service_level import MIN_HISTORY
 from kedastral.core.planning.steering import STRICT_SERVICE_LEVEL
 from kedastral.core.serving import OnStale
+from kedastral.core.steps import WHOLE_WITHIN
 from kedastral.errors import ConfigError
 from kedastral.models import MODELS
 from kedastral.proxies import read_proxies

@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from kedastral.core.capacity import WHOLE_WITHIN
+from kedastral.core.steps import WHOLE_WITHIN
 from kedastral.settings.types import value_type
 
 _DECLARED, _SETTING, _GROUP, _DEFAULTS, _DESCRIBED = "declared", "setting", "group", "defaults", "described"

@@ -10,8 +10,8 @@ from enum import Enum
 import attrs
 import numpy as np
 
-from kedastral.core.capacity import WHOLE_WITHIN
 from kedastral.core.series import Floats, frozen_floats, same_array
+from kedastral.core.steps import WHOLE_WITHIN
 from kedastral.simulation.replay import Cluster, Outcome, replay, replay_oracle
 from kedastral.simulation.trial import Policy, Trial
 

@@ -17,7 +17,8 @@ from typing import ClassVar
 import attrs
 from attrs.validators import deep_iterable, ge, gt, instance_of
 
-from kedastral.core.capacity import WHOLE_WITHIN, ReplicaBounds, round_replicas
+from kedastral.core.capacity import ReplicaBounds, round_replicas
+from kedastral.core.steps import WHOLE_WITHIN
 
 _Dated = tuple[float, int]
 UP_FACTOR, UP_LEAST = 2, 4

@@ -10,8 +10,9 @@ import attrs
 import numpy as np
 from attrs.validators import gt
 
-from kedastral.core.capacity import WHOLE_WITHIN, ReplicaBounds, round_replicas, steps_to_serve
+from kedastral.core.capacity import ReplicaBounds, round_replicas
 from kedastral.core.series import MINUTE, Bools, Floats, Series, frozen_floats, same_array
+from kedastral.core.steps import WHOLE_WITHIN, steps_to_serve
 from kedastral.simulation.cluster import Autoscaler, KedaTiming, PodFleet
 from kedastral.simulation.hpa import HpaBehavior
 from kedastral.simulation.policies import Oracle

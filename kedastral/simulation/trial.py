@@ -15,8 +15,8 @@ import attrs
 import numpy as np
 from attrs.validators import ge, gt
 
-from kedastral.core.capacity import WHOLE_WITHIN, steps_to_serve
 from kedastral.core.series import COMPLETE, DAY, Bools, DataQuality, Floats, Series, fill_gaps, frozen_floats
+from kedastral.core.steps import WHOLE_WITHIN, steps_to_serve
 from kedastral.simulation.hpa import HpaBehavior, HpaMetric
 
 

@@ -21,7 +21,6 @@ from kedastral.core.capacity import (
     plan_replicas,
     reactive_replicas,
     round_replicas,
-    steps_to_serve,
 )
 
 
@@ -375,22 +374,3 @@ def test_the_floor_covers_the_load_it_is_for(load: float, by: PlanPolicy) -> Non
     assert by.bounds.min <= floor <= (by.bounds.max or MAX_REPLICAS)
     if floor < (by.bounds.max or MAX_REPLICAS):
         assert floor * by.target_per_pod >= load * (1 - 1e-8) - 1e-8 * by.target_per_pod
-
-
-@pytest.mark.parametrize(
-    ("lead_time", "step", "steps"),
-    [
-        (60, 60, 1),
-        (61, 60, 2),
-        (90, 60, 2),
-        (120, 60, 2),
-        (140, 60, 3),
-        (20, 60, 1),
-        (0.3, 0.1, 3),
-        (180 * (1 + 1e-12), 60, 3),
-    ],
-)
-def test_pods_serve_from_the_first_step_that_begins_once_they_are_ready(
-    lead_time: float, step: float, steps: int
-) -> None:
-    assert steps_to_serve(lead_time, step) == steps

@@ -9,15 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kedastral.core.capacity import (
+from kedastral.core.capacity import DeadBand, PlanPolicy, ReplicaBounds
+from kedastral.core.planning.idleness import (
     IDLE_SHARE,
-    MAX_RESTS_A_DAY,
-    DeadBand,
+    MAX_IDLE_PERIODS_A_DAY,
     Idleness,
-    PlanPolicy,
-    ReplicaBounds,
     idleness_of,
-    plan_around_rests,
+    plan_with_idle_steps,
 )
 from kedastral.core.series import Series
 
@@ -49,7 +47,7 @@ def test_the_length_of_a_step_changes_little(step: float, zeros: int) -> None:
     assert not is_idle(series(*[500.0] * 60, *[0.0] * (zeros - 1), step=step))
 
 
-def test_where_rests_are_common_it_takes_a_longer_one() -> None:
+def test_where_idle_periods_are_common_it_takes_a_longer_one() -> None:
     pauses = ([500.0] * 50 + [0.0] * 10) * 48
     assert idleness_of(series(*pauses, *[500.0] * 60, *[0.0] * 10)) is Idleness.SPARSE
     assert idleness_of(series(*pauses, *[500.0] * 60, *[0.0] * 11)) is Idleness.IDLE
@@ -60,10 +58,10 @@ def test_any_load_at_all_is_not_idle() -> None:
     assert not is_idle(series(*[0.0] * 96, 0.001, *[0.0] * 4))
 
 
-def test_gaps_are_neither_load_nor_rest() -> None:
+def test_gaps_are_neither_load_nor_idle_time() -> None:
     assert is_idle(series(*[0.0] * 100, np.nan, np.nan)), "points that have not settled say nothing"
     assert not is_idle(series(*[np.nan] * 100))
-    assert not is_idle(series(*[500.0] * 60, *[np.nan] * 100)), "an outage is no rest"
+    assert not is_idle(series(*[500.0] * 60, *[np.nan] * 100)), "an outage is no idle period"
 
 
 def test_a_workload_that_sleeps_at_night_is_idle_at_night() -> None:
@@ -79,25 +77,26 @@ def test_a_request_every_twenty_minutes_is_sparse_and_not_idle() -> None:
 @pytest.mark.parametrize("every", [10, 15, 20, 25])
 @pytest.mark.parametrize("since", [5, 9, 15, 19])
 def test_half_an_hour_of_history_shows_that_requests_are_sparse(every: int, since: int) -> None:
-    """As `baseline` sees it: the window cuts the first rest short, but it still counts."""
+    """As `baseline` sees it: the window cuts the first idle period short, but it still counts."""
     if since < every:
         requests = ([0.0] * (every - 1) + [1.0]) * 9 + [0.0] * since
         assert idleness_of(series(*requests[-30:])) is Idleness.SPARSE
 
 
-def test_a_sparse_workload_sleeps_once_a_rest_is_longer_than_usual() -> None:
+def test_a_sparse_workload_sleeps_once_an_idle_period_is_longer_than_usual() -> None:
     sparse = ([1.0] + [0.0] * 19) * 72 * 3
     assert idleness_of(series(*sparse)) is Idleness.SPARSE
     assert idleness_of(series(*sparse, 0.0)) is Idleness.IDLE
 
 
 @given(st.lists(st.floats(1, 900), min_size=5, max_size=60), st.integers(0, 900))
-def test_no_more_rests_than_allowed_are_slept_through(rests: list[float], last: int) -> None:
-    """However long the rests are, at most so many of those in the history are as long as the one slept."""
-    values = [value for rest in rests for value in (*[0.0] * round(rest), 1.0)]
+def test_no_more_idle_periods_than_allowed_are_slept_through(periods: list[float], last: int) -> None:
+    """However long the idle periods are, at most so many of those in the history are as long as the one slept."""
+    values = [value for period in periods for value in (*[0.0] * round(period), 1.0)]
     history = series(*values, *[0.0] * last)
     if is_idle(history):
-        assert sum(round(rest) >= last for rest in rests) + 1 <= max(MAX_RESTS_A_DAY * len(history) / 1440, 1)
+        allowed = max(MAX_IDLE_PERIODS_A_DAY * len(history) / 1440, 1)
+        assert sum(round(period) >= last for period in periods) + 1 <= allowed
 
 
 ASLEEP = series(*nights(7))
@@ -107,7 +106,7 @@ SPARSE = series(*([1.0] + [0.0] * 19) * 72 * 3)
 
 def plan(needed: float | np.ndarray, expected: float | np.ndarray, history: Series = ASLEEP) -> list[int]:
     needed, expected = np.broadcast_to(needed, 30).astype(float), np.broadcast_to(expected, 30).astype(float)
-    return plan_around_rests(needed, expected, idleness_of(history), POLICY, previous=1).tolist()
+    return plan_with_idle_steps(needed, expected, idleness_of(history), POLICY, previous=1).tolist()
 
 
 def test_an_idle_workload_needs_no_pod_for_a_small_share_of_one() -> None:
@@ -130,11 +129,11 @@ def test_a_sparse_workload_keeps_one_pod_though_no_load_is_expected() -> None:
     assert plan(0.0, 0.0, AWAKE) == [0] * 30
 
 
-def test_a_minimum_above_zero_is_no_business_of_rests() -> None:
+def test_with_a_minimum_above_zero_idleness_changes_nothing() -> None:
     policy = attrs.evolve(POLICY, bounds=ReplicaBounds(1, 50))
     for history in (ASLEEP, SPARSE):
         assert (
-            plan_around_rests(np.full(30, 90.0), np.zeros(30), idleness_of(history), policy, previous=1).tolist()
+            plan_with_idle_steps(np.full(30, 90.0), np.zeros(30), idleness_of(history), policy, previous=1).tolist()
             == [1] * 30
         )
 
@@ -143,12 +142,12 @@ def test_a_minimum_above_zero_is_no_business_of_rests() -> None:
 def test_whether_or_not_there_may_be_no_pods_noise_of_the_load_changes_nothing(least: int) -> None:
     policy = PlanPolicy(10.0, 1.0, ReplicaBounds(least, 50), prewarm_steps=0)
     band, needed = DeadBand(12, up=0.01), np.array([115.0, 121.0, 125.0])
-    plan = plan_around_rests(needed, needed, Idleness.BUSY, policy, previous=None, dead_band=band)
+    plan = plan_with_idle_steps(needed, needed, Idleness.BUSY, policy, previous=None, dead_band=band)
     assert plan.tolist() == [12, 12, 13]
 
 
 @pytest.mark.parametrize(("headroom", "planned"), [(1.0, 0), (2.0, 2)])
 def test_with_the_headroom_that_was_set_one_pod_must_be_enough(headroom: float, planned: int) -> None:
     policy = PlanPolicy(100.0, headroom, ReplicaBounds(0, 50), prewarm_steps=0)
-    plan = plan_around_rests(np.array([60.0]), np.array([5.0]), Idleness.IDLE, policy, previous=None)
+    plan = plan_with_idle_steps(np.array([60.0]), np.array([5.0]), Idleness.IDLE, policy, previous=None)
     assert plan.tolist() == [planned]

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kedastral.core.capacity import Idleness, PlanPolicy, ReplicaBounds
+from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast, fallback_forecast
+from kedastral.core.planning.idleness import Idleness
 from kedastral.core.planning.service_level import (
     ServiceLevelPlan,
     ServiceLevelSettings,

@@ -11,7 +11,8 @@ import attrs
 import numpy as np
 import pytest
 
-from kedastral.core.capacity import MAX_RESTS_A_DAY, PlanPolicy, ReplicaBounds
+from kedastral.core.capacity import PlanPolicy, ReplicaBounds
+from kedastral.core.planning.idleness import MAX_IDLE_PERIODS_A_DAY
 from kedastral.core.planning.service_level import ServiceLevelSettings
 from kedastral.core.planning.steering import SteeringSettings
 from kedastral.core.ports import Model
@@ -207,7 +208,7 @@ def test_a_workload_with_three_requests_a_day_sleeps_in_between() -> None:
 
 @pytest.mark.parametrize("every", [5.0, 30.0, 100.0, 300.0])
 def test_whenever_requests_come_it_falls_asleep_a_few_times_a_day_at_most(every: float) -> None:
-    assert changes_of(requests(48, every, seed=1), 24 * HOUR, 24.0) <= 2 * (MAX_RESTS_A_DAY + 1)
+    assert changes_of(requests(48, every, seed=1), 24 * HOUR, 24.0) <= 2 * (MAX_IDLE_PERIODS_A_DAY + 1)
 
 
 @pytest.mark.parametrize(("every", "most"), [(8.0, 0), (20.0, 0), (29.0, 0), (50.0, 2 * 9)])

@@ -4,9 +4,10 @@
 import attrs
 import numpy as np
 
-from kedastral.core.capacity import PlanPolicy, ReplicaBounds, plan_around_rests, reactive_replicas
+from kedastral.core.capacity import PlanPolicy, ReplicaBounds, reactive_replicas
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.facts import LoadFacts
+from kedastral.core.planning.idleness import plan_with_idle_steps
 from kedastral.core.planning.service_level import PlanStages, SteeredBasis, plan_from
 from kedastral.core.planning.stabilization import dead_band_of
 
@@ -55,7 +56,7 @@ def make_stages(basis: PlanBasis, forecast: Forecast) -> PlanStages:
     facts, policy = basis.facts, basis.policy
     dead_band = dead_band_of(basis.last_recommendation, policy, policy.headroom, noise=facts.noise, recent=facts.recent)
     values = np.asarray(forecast.values)
-    replicas = plan_around_rests(values, values, facts.idleness, policy, previous=basis.desired, dead_band=dead_band)
+    replicas = plan_with_idle_steps(values, values, facts.idleness, policy, previous=basis.desired, dead_band=dead_band)
     floor = None
     if facts.newest is not None and basis.floor_headroom is not None:
         floor = reactive_replicas(facts.for_floor, basis.floor_headroom, policy, dead_band)

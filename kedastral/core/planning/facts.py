@@ -1,12 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """`LoadFacts`: the few facts a plan takes from the history, kept so that it can be explained and recomputed."""
 
-import attrs
+import math
 
-from kedastral.core.capacity import Idleness, ReplicaBounds, idleness_of, load_for_floor
+import attrs
+import numpy as np
+
+from kedastral.core.capacity import ReplicaBounds
+from kedastral.core.planning.idleness import Idleness, idleness_of
 from kedastral.core.planning.stabilization import noise_of, recent_load
 from kedastral.core.planning.uncertainty import offset_of
 from kedastral.core.series import Series
+
+FIRST_WATCH = 600.0
+"""Seconds after a start in which low newest points are not trusted: they may not have settled, and a start often
+coincides with the dip of a rollout."""
+RECENT = 900.0
+"""Seconds before now whose largest load sets the floor during `FIRST_WATCH`."""
 
 
 @attrs.frozen
@@ -59,3 +69,11 @@ def read_facts(
         predicted_peak=predicted_peak,
         seasonal=seasonal,
     )
+
+
+def load_for_floor(history: Series) -> float:
+    """The load that needs pods at once: the newest, just after a start the recent maximum; 0 if none is known."""
+    if history.quality.watched >= FIRST_WATCH:
+        return history.least_load
+    recent = history.values[-math.ceil(RECENT / history.step) :]
+    return max(float(np.nan_to_num(recent).max(initial=0.0)), history.least_load)

@@ -9,10 +9,10 @@ from datetime import datetime
 
 import attrs
 
-from kedastral.core.capacity import PlanPolicy, ReplicaBounds, load_for_floor, reactive_replicas
+from kedastral.core.capacity import PlanPolicy, ReplicaBounds, reactive_replicas
 from kedastral.core.forecast import Forecast, fallback_forecast
 from kedastral.core.planning.basis import HeadroomBasis, make_stages
-from kedastral.core.planning.facts import read_facts
+from kedastral.core.planning.facts import load_for_floor, read_facts
 from kedastral.core.planning.service_level import (
     ServiceLevelSettings,
     ServiceLevelState,

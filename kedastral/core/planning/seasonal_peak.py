@@ -11,8 +11,8 @@ import math
 
 import numpy as np
 
-from kedastral.core.capacity import WHOLE_WITHIN
 from kedastral.core.series import DAY, MINUTE, Series
+from kedastral.core.steps import WHOLE_WITHIN
 
 SEASONAL_DAYS = 7
 """How many days back to look: a week has every kind of day."""

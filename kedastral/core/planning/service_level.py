@@ -19,16 +19,10 @@ KEDA is told is read from the plan by `kedastral.core.serving` alone.
 import attrs
 import numpy as np
 
-from kedastral.core.capacity import (
-    DeadBand,
-    PlanPolicy,
-    lead_steps_of,
-    plan_around_rests,
-    reactive_replicas,
-    round_replicas,
-)
+from kedastral.core.capacity import DeadBand, PlanPolicy, reactive_replicas, round_replicas
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.facts import LoadFacts, read_facts
+from kedastral.core.planning.idleness import plan_with_idle_steps
 from kedastral.core.planning.load_cap import cap_on_load, capped
 from kedastral.core.planning.seasonal_peak import seasonal_peak
 from kedastral.core.planning.stabilization import (
@@ -66,6 +60,7 @@ from kedastral.core.planning.uncertainty import (
     upper_path,
 )
 from kedastral.core.series import HOUR, Floats, Ints, Series, epoch_seconds, frozen_floats, frozen_ints, same_array
+from kedastral.core.steps import lead_steps_of
 
 MARGIN_EXPONENT = 2.0
 """From a service level of 0.999 on, this power of the factor multiplies the margin too: only jumps are left to avoid
@@ -323,7 +318,7 @@ def _stages_before_stabilization(basis: SteeredBasis, forecast: Forecast) -> Pla
     floor = _floor_of(facts, factor, cap, settings, dead_band)
     policy = attrs.evolve(settings.policy, headroom=1.0)
     needed, desired = capped(upper * factor, cap), basis.previous.desired
-    limited = plan_around_rests(needed, expected, facts.idleness, policy, previous=desired, dead_band=dead_band)
+    limited = plan_with_idle_steps(needed, expected, facts.idleness, policy, previous=desired, dead_band=dead_band)
     ahead = (upper * factor)[: settings.window(forecast.step)]
     return PlanStages(
         expected=expected,

@@ -24,9 +24,10 @@ import attrs
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from kedastral.core.capacity import WHOLE_WITHIN, DeadBand, PlanPolicy, ReplicaBounds
+from kedastral.core.capacity import DeadBand, PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast
 from kedastral.core.series import HOUR, NORMAL_MAD, Ints, Series, epoch_seconds, frozen_ints
+from kedastral.core.steps import WHOLE_WITHIN
 
 DOWN_TOLERANCE = 0.08
 """A plan lower than the last recommendation by no more than this share changes nothing: a third fewer scale events for

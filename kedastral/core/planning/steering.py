@@ -24,11 +24,12 @@ import attrs
 import numpy as np
 from attrs.validators import ge, gt, le, lt, optional
 
-from kedastral.core.capacity import MAX_REPLICAS, WHOLE_WITHIN, PlanPolicy, steps_to_serve
+from kedastral.core.capacity import MAX_REPLICAS, PlanPolicy
 from kedastral.core.planning.load_cap import MAX_CAP_RELAXATION, next_relaxation, rate_for_a_jump, scale_within
 from kedastral.core.planning.seasonal_peak import next_seasonal_quantile, seasonal_peak
 from kedastral.core.planning.stabilization import STEP_TOLERANCE, Recommendation
 from kedastral.core.series import DAY, MINUTE, Series, epoch_seconds
+from kedastral.core.steps import WHOLE_WITHIN, steps_to_serve
 
 # The safety factor
 
