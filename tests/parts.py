@@ -9,8 +9,8 @@ import numpy as np
 import trio
 
 from kedastral.clock import AcceleratedClock
+from kedastral.core.failures import Failure
 from kedastral.core.forecast import Forecast
-from kedastral.core.planning.status import Failure
 from kedastral.core.series import Observation, Series
 from kedastral.core.serving import Snapshot, StalePolicy
 from kedastral.core.trigger import ObjectRef

@@ -9,9 +9,9 @@ from typing import Protocol, runtime_checkable
 
 import attrs
 
+from kedastral.core.failures import Failure
 from kedastral.core.forecast import Forecast
 from kedastral.core.kept_state import KeptHistory, KeptState, SourceState
-from kedastral.core.planning.status import Failure
 from kedastral.core.series import Floats, Series
 from kedastral.core.serving import Snapshot, StalePolicy
 from kedastral.core.trigger import ObjectRef

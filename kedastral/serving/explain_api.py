@@ -11,7 +11,7 @@ from quart_trio import QuartTrio
 from werkzeug.datastructures import MultiDict
 
 from kedastral.core.explain import explain
-from kedastral.core.planning.status import Failure
+from kedastral.core.failures import Failure
 from kedastral.core.serving import Snapshot, StalePolicy
 from kedastral.core.what_if import OtherSettings, what_if
 from kedastral.serving.answers import LongAnswers, answer_error, find_unknown, mark_stale

@@ -10,7 +10,7 @@ import attrs
 import trio
 
 from kedastral.cooperative import TimeSlice
-from kedastral.core.planning.status import Failure
+from kedastral.core.failures import Failure
 from kedastral.core.ports import SnapshotStore
 from kedastral.errors import ConfigError
 from kedastral.serving.metrics import Metrics

@@ -5,7 +5,7 @@ from collections.abc import Collection
 
 import attrs
 
-from kedastral.core.planning.status import Failure
+from kedastral.core.failures import Failure
 from kedastral.core.ports import SnapshotReader
 from kedastral.core.serving import StalePolicy
 from kedastral.core.trigger import ObjectRef, is_from_variable, key_in, require_few_keys, require_no_conflict

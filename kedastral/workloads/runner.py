@@ -17,11 +17,11 @@ from kedastral.adapters.prometheus.source import PrometheusSource
 from kedastral.clock import WallClock
 from kedastral.core.data_quality.lost_series import SeriesWatch
 from kedastral.core.data_quality.raw_counter import CounterWatch
+from kedastral.core.failures import LastFailure
 from kedastral.core.kept_state import SettingsChange, StateBasis, starts_afresh
 from kedastral.core.planning.calibration import warm_up
 from kedastral.core.planning.planner import Workload
 from kedastral.core.planning.service_level import ServiceLevelSettings
-from kedastral.core.planning.status import LastFailure
 from kedastral.core.planning.uncertainty import UncertaintyState
 from kedastral.core.ports import Forecaster, MetricSource, SnapshotStore, TrainableModel
 from kedastral.core.series import Series

@@ -11,7 +11,7 @@ import attrs
 import trio
 
 from kedastral.cooperative import TimeSlice
-from kedastral.core.planning.status import Failure
+from kedastral.core.failures import Failure
 from kedastral.core.series import HOUR, MINUTE
 from kedastral.core.serving import OnStale, StalePolicy
 from kedastral.core.trigger import ObjectRef, is_from_variable, key_in, require_few_keys

@@ -11,7 +11,7 @@ import pytest
 from kedastral.cli import explain
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.explain import explain as explain_answer
-from kedastral.core.planning.status import Failure
+from kedastral.core.failures import Failure
 from kedastral.core.serving import Mode, OnStale, StalePolicy
 from kedastral.core.what_if import OtherSettings, what_if
 from kedastral.settings.declarations import RemoteAccess

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kedastral.core.explain import explain
+from kedastral.core.failures import Failure
 from kedastral.core.outage import find_outage
-from kedastral.core.planning.status import Failure
 from kedastral.core.serving import Mode, OnStale, Snapshot, StalePolicy, decide, replicas_at
 from tests.parts import START, make_snapshot
 

@@ -20,7 +20,7 @@ from grpclib.const import Status
 from docs import generate
 from kedastral.adapters.http_model import HttpForecaster, open_model_client
 from kedastral.cli.main import cli
-from kedastral.core.planning.status import FAILURES
+from kedastral.core.failures import FAILURES
 from kedastral.core.series import Series
 from kedastral.models import MODELS
 from kedastral.settings.commands import BY_COMMAND

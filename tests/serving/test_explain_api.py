@@ -16,7 +16,7 @@ from trio.testing import MockClock
 from kedastral.core.capacity import PlanPolicy
 from kedastral.core.explain import explain
 from kedastral.core.explanation import Explanation
-from kedastral.core.planning.status import Failure
+from kedastral.core.failures import Failure
 from kedastral.core.serving import Snapshot, StalePolicy
 from kedastral.serving import explain_api, workloads_api
 from kedastral.serving.metrics import Metrics

@@ -11,7 +11,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from trio.testing import MockClock
 
-from kedastral.core.planning.status import Failure
+from kedastral.core.failures import Failure
 from kedastral.errors import ModelError, RemoteError, SourceError, StoreError
 from kedastral.serving.metrics import Metrics, observe_seconds
 from kedastral.serving.store import MemoryStore

@@ -18,7 +18,7 @@ from trio.testing import MockClock
 
 from kedastral.clock import WallClock
 from kedastral.core.capacity import PlanPolicy
-from kedastral.core.planning.status import Failure
+from kedastral.core.failures import Failure
 from kedastral.core.serving import StalePolicy
 from kedastral.serving import snapshot_api
 from kedastral.serving.metrics import Metrics
