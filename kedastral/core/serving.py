@@ -14,7 +14,7 @@ import attrs
 from kedastral.core.capacity import MAX_REPLICAS
 from kedastral.core.data_quality.findings import NOTHING_ODD, Findings
 from kedastral.core.forecast import Forecast
-from kedastral.core.planning.basis import PlanBasis, make_stages, policy_of, without_maximum
+from kedastral.core.planning.basis import PlanBasis
 from kedastral.core.planning.service_level import ServiceLevelReport
 from kedastral.core.planning.stabilization import Resumption
 from kedastral.core.planning.status import OK, ForecastStatus
@@ -191,20 +191,6 @@ def replicas_at(snapshot: Snapshot, now: datetime) -> int:
     first, last = lead_window(snapshot, now)
     planned = int(snapshot.replicas[first : last + 1].max())
     return max(planned, snapshot.floor or 0, snapshot.served_before)
-
-
-def replicas_without_max(snapshot: Snapshot) -> int | None:
-    """What `replicas_at` the time of ``snapshot`` would be without the maximum; None if the maximum does not limit it.
-
-    An HPA says so by its condition ScalingLimited, once the load has arrived.
-    """
-    basis, at = snapshot.basis, snapshot.made_at
-    most = 0 if basis is None else policy_of(basis).bounds.max
-    if basis is None or not most or replicas_at(snapshot, at) < most:
-        return None
-    stages = make_stages(without_maximum(basis), snapshot.forecast)
-    wanted = replicas_at(attrs.evolve(snapshot, replicas=stages.replicas, floor=stages.floor), at)
-    return wanted if wanted > most else None
 
 
 def lead_window(snapshot: Snapshot, now: datetime) -> tuple[int, int]:

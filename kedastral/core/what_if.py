@@ -19,8 +19,9 @@ from kedastral.core.planning.basis import (
     with_policy,
     without_maximum,
 )
+from kedastral.core.planning.planner import replicas_without_max
 from kedastral.core.planning.service_level import PlanStages, SteeredBasis
-from kedastral.core.serving import Mode, Snapshot, StalePolicy, decide, lead_window, replicas_at, replicas_without_max
+from kedastral.core.serving import Mode, Snapshot, StalePolicy, decide, lead_window, replicas_at
 
 NO_LIMIT = 1e12
 """A growth factor that limits nothing."""

@@ -11,7 +11,7 @@ import attrs
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds, reactive_replicas
 from kedastral.core.forecast import Forecast, fallback_forecast
-from kedastral.core.planning.basis import HeadroomBasis, make_stages
+from kedastral.core.planning.basis import HeadroomBasis, make_stages, policy_of, without_maximum
 from kedastral.core.planning.facts import load_for_floor, read_facts
 from kedastral.core.planning.service_level import (
     ServiceLevelSettings,
@@ -37,7 +37,7 @@ from kedastral.core.serving import (
     desired_at,
     last_recommendation,
     last_served,
-    replicas_without_max,
+    replicas_at,
 )
 
 
@@ -170,6 +170,20 @@ def adopt_plan(workload: Workload, snapshot: Snapshot) -> Snapshot:
         resumption=resumption,
         replicas_without_max=None if wanted is None or bounds.clamp(wanted) == wanted else wanted,
     )
+
+
+def replicas_without_max(snapshot: Snapshot) -> int | None:
+    """What `replicas_at` the time of ``snapshot`` would be without the maximum; None if the maximum does not limit it.
+
+    An HPA says so by its condition ScalingLimited, once the load has arrived.
+    """
+    basis, at = snapshot.basis, snapshot.made_at
+    most = 0 if basis is None else policy_of(basis).bounds.max
+    if basis is None or not most or replicas_at(snapshot, at) < most:
+        return None
+    stages = make_stages(without_maximum(basis), snapshot.forecast)
+    wanted = replicas_at(attrs.evolve(snapshot, replicas=stages.replicas, floor=stages.floor), at)
+    return wanted if wanted > most else None
 
 
 def _resume(workload: Workload, forecast: Forecast, previous: Snapshot | None, served: int | None) -> Resumption | None:
