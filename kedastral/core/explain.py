@@ -42,7 +42,7 @@ from kedastral.core.serving import (
     replicas_at,
     seconds_unchanged,
 )
-from kedastral.core.what_if import LONG, leave_out_each, without_each_limit
+from kedastral.core.without_limits import LONG, leave_out_each, without_each_limit
 
 CLEARLY_MORE = 1.1
 """From this ratio on, say that peaks of earlier hours and days raised the load that is planned for."""

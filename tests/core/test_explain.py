@@ -14,7 +14,7 @@ from kedastral.core.capacity import PlanPolicy, ReplicaBounds, round_replicas
 from kedastral.core.explain import explain, find_next_change, find_reason, show_time
 from kedastral.core.explanation import Effect, Explanation, StageName, apply
 from kedastral.core.forecast import Forecast
-from kedastral.core.planning.basis import make_stages
+from kedastral.core.planning.basis import make_stages, with_policy
 from kedastral.core.planning.planner import Workload, adopt_plan, plan_step, plan_step_without_model
 from kedastral.core.planning.service_level import ServiceLevelSettings, SteeredBasis
 from kedastral.core.planning.stabilization import PreviousPlan, Resumption
@@ -23,7 +23,8 @@ from kedastral.core.planning.steering import SteeringSettings
 from kedastral.core.planning.uncertainty import Calibration, UncertaintyState
 from kedastral.core.series import DataQuality, Series
 from kedastral.core.serving import Mode, OnStale, Snapshot, StalePolicy, decide, replicas_at
-from kedastral.core.what_if import OtherSettings, leave_out_each, what_if, with_policy, without_each_limit
+from kedastral.core.what_if import OtherSettings, what_if
+from kedastral.core.without_limits import leave_out_each, without_each_limit
 from tests.parts import make_snapshot
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
