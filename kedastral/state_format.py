@@ -2,9 +2,9 @@
 """Converts the saved state of a workload to bytes and back: the format of files in --state-dir and similar stores.
 
 The first line has the kind, the format, and a digest of the rest; the rest is compressed JSON with the names of the
-attributes. In a document from an older version, new fields have their defaults; fields added by a newer version are
-skipped. A part that cannot be read is dropped, and the other parts are used. `FORMAT` changes only if that is not
-enough.
+attributes, except for `STORED_NAMES`. In a document from an older version, new fields have their defaults; fields added
+by a newer version are skipped. A part that cannot be read is dropped, and the other parts are used. `FORMAT` changes
+only if that is not enough.
 """
 
 import base64
@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 from kedastral.core.data_quality.findings import Findings
 from kedastral.core.forecast import Forecast
 from kedastral.core.kept_state import KeptHistory, KeptState, SourceState, StateBasis
-from kedastral.core.planning.service_level import ServiceLevelReport
+from kedastral.core.planning.service_level import ServiceLevelReport, ServiceLevelState
 from kedastral.core.planning.stabilization import UnstabilizedPlan
 from kedastral.core.planning.status import OK, ForecastStatus, StatusCode
+from kedastral.core.planning.steering import SteeringState
 from kedastral.core.planning.uncertainty import QUANTILES, Calibration, IntervalForecast
 from kedastral.core.series import DataQuality, Observation, Series
 from kedastral.core.serving import Mode, Snapshot
@@ -44,6 +45,11 @@ SHORTEST_STEP = 1e-3
 """The shortest step of a plan, in seconds; no settings allow one as short."""
 COMPRESSION = 1
 """The fastest level; higher ones save 5 % of a state and nothing of a history."""
+STORED_NAMES: Mapping[type[Any], Mapping[str, str]] = {
+    SteeringState: {"published": "recommended"},
+    ServiceLevelState: {"before_stabilization": "recommendations"},
+}
+"""The names that attributes have in a document, if these differ."""
 
 Document = dict[str, Any]
 T = TypeVar("T")
@@ -275,6 +281,21 @@ def _add_checks(converter: Converter) -> None:
     add(ServiceLevelReport, _check_report)
 
 
+def _keep_stored_names(converter: Converter) -> None:
+    """Read and write `STORED_NAMES`."""
+
+    def overrides(kind: type[Any]) -> dict[str, Any]:
+        return {name: override(rename=stored) for name, stored in STORED_NAMES[kind].items()}
+
+    # made when they are first needed, with the checks of what they hold
+    converter.register_structure_hook_factory(
+        STORED_NAMES.__contains__, lambda kind: make_dict_structure_fn(kind, converter, **overrides(kind))
+    )
+    converter.register_unstructure_hook_factory(
+        STORED_NAMES.__contains__, lambda kind: make_dict_unstructure_fn(kind, converter, **overrides(kind))
+    )
+
+
 def _make_converter() -> Converter:
     converter = Converter(detailed_validation=False)
     add_strict_types(converter)
@@ -287,6 +308,7 @@ def _make_converter() -> Converter:
     converter.register_unstructure_hook(Forecast, make_dict_unstructure_fn(Forecast, converter, experts=omit))
     converter.register_structure_hook(Series, make_dict_structure_fn(Series, converter, quality=omit))
     converter.register_unstructure_hook(Series, make_dict_unstructure_fn(Series, converter, quality=omit))
+    _keep_stored_names(converter)
     _add_checks(converter)
     _add_snapshot(converter)
     return converter

@@ -319,7 +319,7 @@ def _why_held(snapshot: Snapshot, limited: int, step: int) -> tuple[str, str]:
     made = 0 if state is None else state.last_recommendation or 0
     if published > max(made, last or 0):
         return _BY_SETTINGS
-    recommendations = () if state is None else state.recommendations
+    recommendations = () if state is None else state.before_stabilization
     window = stabilization_window(basis.settings.interval_for(snapshot.forecast.step))
     if last is None or published > last or not recommendations:
         return "scaling in keeps more", f"{do} more was recommended within the last {window / MINUTE:g} minutes"

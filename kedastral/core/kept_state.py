@@ -232,5 +232,5 @@ def _adapt_service_level(state: ServiceLevelState, before: StateBasis, now: Stat
     if not now.same_calibration(before):
         kept = attrs.evolve(kept, uncertainty=UncertaintyState())
     if not now.same_plans(before):
-        kept = attrs.evolve(kept, recommendations=(), unstabilized=None, last_model_plan=None)
+        kept = attrs.evolve(kept, before_stabilization=(), unstabilized=None, last_model_plan=None)
     return kept

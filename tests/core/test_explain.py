@@ -262,7 +262,7 @@ def test_a_fall_is_announced_for_when_it_comes(share: float, fewer: int) -> None
 def test_a_fall_that_will_not_be_followed_is_not_announced() -> None:
     plan = plans(workload_of(), [4000.0] * 150 + [3840.0], [[4000.0]] * 9 + [[3840.0]])
     assert plan.service_level is not None
-    assert plan.service_level.state.recommendations[-1].replicas < replicas_at(plan, plan.made_at) == 50
+    assert plan.service_level.state.before_stabilization[-1].replicas < replicas_at(plan, plan.made_at) == 50
     assert find_next_change(plan, plan.made_at) is None
 
 
@@ -563,7 +563,7 @@ def test_it_is_said_why_less_is_planned_for_than_forecast(model: Calibration, fa
         basis.state,
         uncertainty=attrs.evolve(basis.state.uncertainty, model=model),
         steering=attrs.evolve(basis.state.steering, safety_factor=factor),
-        recommendations=(),
+        before_stabilization=(),
         last_recommendation=None,
     )
     basis = attrs.evolve(basis, state=state, previous=PreviousPlan())

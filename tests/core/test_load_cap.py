@@ -141,7 +141,7 @@ def test_what_the_cap_holds_back_is_the_larger_of_what_the_plan_and_the_floor_wo
     loads = np.array([10.0, 10.0, ahead, 900.0, *[10.0] * 4])  # what lies beyond the window has its time
     forecast = Forecast(history.time_at(len(history) - 1), STEP, loads)
     state, plan = plan_for_service_level(ServiceLevelState(CERTAIN, SteeringState(2.0)), history, forecast, SETTINGS)
-    assert state.steering.recommended[-1].uncapped == uncapped  # 100 * 2 / 0.95 is 21.05 pods, 150 * 2 is 30
+    assert state.steering.published[-1].uncapped == uncapped  # 100 * 2 / 0.95 is 21.05 pods, 150 * 2 is 30
     assert plan.load_cap == pytest.approx(110)
 
 
@@ -245,7 +245,7 @@ def test_of_one_step_the_fewest_replicas_count_with_what_they_would_have_been() 
     state = add_recommendation(SteeringState(), zero, 9, STEP, steering, 30)
     state = add_recommendation(state, zero + 30, 8, STEP, steering, 20)
     state = add_recommendation(state, zero + 60, 9, STEP, steering)
-    assert state.recommended == (Recommendation(zero, 8, 20),)
+    assert state.published == (Recommendation(zero, 8, 20),)
 
 
 # -- days on end --

@@ -153,7 +153,7 @@ def test_scaling_down_happens_at_ticks_alone_and_as_far_as_the_maximum_of_the_la
         ticks.run(interval)
         assert ticks.snapshot is not None
         assert ticks.snapshot.service_level is not None
-        recommendations.append((second, ticks.snapshot.service_level.state.recommendations[-1].replicas))
+        recommendations.append((second, ticks.snapshot.service_level.state.before_stabilization[-1].replicas))
 
     for second in falls(ticks.by_second):
         assert second % interval == 0

@@ -179,7 +179,7 @@ def test_what_another_process_served_before_the_start_is_kept_to(by_level: bool)
     assert again.tick(LOW) == 50, "within the bounds"
     assert again.snapshot is not None
     if again.snapshot.service_level is not None:  # the steering judges by what was served
-        assert again.snapshot.service_level.state.steering.recommended[-1].replicas == 50
+        assert again.snapshot.service_level.state.steering.published[-1].replicas == 50
 
 
 @pytest.mark.parametrize("policy", [RIDES, ERROR], ids=["ride-forecast", "error"])

@@ -96,7 +96,7 @@ def test_a_floor_above_the_plan_is_what_is_recommended() -> None:
 
     assert plan.floor == 47  # 400 / 10 * 1.1 / 0.95
     assert plan.replicas.max() < 47
-    assert state.last_recommendation == state.steering.recommended[-1].replicas == 47
+    assert state.last_recommendation == state.steering.published[-1].replicas == 47
 
 
 def test_a_fixed_headroom_multiplies_the_upper_quantile_and_keeps_its_floor() -> None:

@@ -423,7 +423,7 @@ def test_of_the_recommendations_of_one_step_the_minimum_is_kept() -> None:
     for at, replicas in ((0, 5), (30, 4), (60, 9), (90, 11)):
         state = add_recommendation(state, ZERO + at, replicas, 60.0, SETTINGS)
 
-    assert state.recommended == (Recommendation(ZERO, 4), Recommendation(ZERO + 60, 9))
+    assert state.published == (Recommendation(ZERO, 4), Recommendation(ZERO + 60, 9))
 
 
 def test_only_what_can_still_be_judged_is_kept() -> None:
@@ -431,7 +431,7 @@ def test_only_what_can_still_be_judged_is_kept() -> None:
     for minute in range(1000):
         state = add_recommendation(state, ZERO + 60.0 * minute, 5, 60.0, SETTINGS)
 
-    assert len(state.recommended) == 21  # the lead, 5 minutes, and a quarter of an hour
+    assert len(state.published) == 21  # the lead, 5 minutes, and a quarter of an hour
 
 
 # -- the budget --
@@ -462,7 +462,7 @@ def test_a_short_minute_just_after_the_start_is_held_against_the_budget_of_a_day
 
 def test_the_state_can_be_stored() -> None:
     state = attrs.evolve(
-        apply_outcome(SteeringState(), SHORT, SETTINGS), recommended=recommendations(1, 2), judged_until=ZERO
+        apply_outcome(SteeringState(), SHORT, SETTINGS), published=recommendations(1, 2), judged_until=ZERO
     )
     again = cattrs.structure(json.loads(json.dumps(cattrs.unstructure(state))), SteeringState)
 

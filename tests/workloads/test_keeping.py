@@ -839,10 +839,10 @@ async def test_other_settings_leave_of_the_state_what_the_table_says(changed: st
         "errors of the forecast": left.uncertainty == was.uncertainty,
         "factor and hold": (left.steering.safety_factor, left.steering.peak_hold, left.steering.bridged_at)
         == (was.steering.safety_factor, was.steering.peak_hold, was.steering.bridged_at),
-        "error budget": (left.steering.spent, left.steering.account, left.steering.recommended)
-        == (was.steering.spent, was.steering.account, was.steering.recommended),
-        "held plans": (left.unstabilized, left.last_model_plan, left.recommendations)
-        == (was.unstabilized, was.last_model_plan, was.recommendations),
+        "error budget": (left.steering.spent, left.steering.account, left.steering.published)
+        == (was.steering.spent, was.steering.account, was.steering.published),
+        "held plans": (left.unstabilized, left.last_model_plan, left.before_stabilization)
+        == (was.unstabilized, was.last_model_plan, was.before_stabilization),
     }
     assert tuple(kept) == PARTS
     row = read_table()[changed]

@@ -116,15 +116,15 @@ class ServiceLevelSettings:
 class ServiceLevelState:
     """All that one workload carries from tick to tick; plain numbers, so that it can be stored.
 
-    ``last_recommendation`` is the newest one; ``recommendations`` are those of the last hour, before stabilization
-    (`kedastral.core.planning.stabilization.add_recommendations`). ``unstabilized`` is the newest plan;
-    ``last_model_plan`` the newest that followed a model's forecast, None once the model has stood down.
+    ``last_recommendation`` is the newest one, as published; ``before_stabilization`` are those of the last hour before
+    they were stabilized (`kedastral.core.planning.stabilization.add_recommendations`). ``unstabilized`` is the newest
+    plan; ``last_model_plan`` the newest that followed a model's forecast, None once the model has stood down.
     """
 
     uncertainty: UncertaintyState = attrs.field(factory=UncertaintyState)
     steering: SteeringState = attrs.field(factory=SteeringState)
     last_recommendation: int | None = None
-    recommendations: tuple[Recommendation, ...] = ()
+    before_stabilization: tuple[Recommendation, ...] = ()
     unstabilized: UnstabilizedPlan | None = None
     last_model_plan: UnstabilizedPlan | None = None
 
@@ -415,7 +415,7 @@ def _stabilize(basis: SteeredBasis, forecast: Forecast, stages: PlanStages) -> t
         state,
         steering=add_recommendation(state.steering, at, recommendation, step, settings.steering, stages.uncapped),
         last_recommendation=recommendation,
-        recommendations=recommendations,
+        before_stabilization=recommendations,
         unstabilized=UnstabilizedPlan.of(forecast.made_at, step, plan),
     )
     return state, attrs.evolve(stages, replicas=published, floor=stabilized.floor)
@@ -427,7 +427,7 @@ def _recommendations_with(basis: SteeredBasis, forecast: Forecast, recommended: 
     if last is not None and (state.last_recommendation is None or last > state.last_recommendation):
         new.insert(0, last)  # the previous plan now reads higher than when it was made, which counts as well
     interval = basis.settings.interval_for(forecast.step)
-    return add_recommendations(state.recommendations, epoch_seconds(forecast.made_at), interval, *new)
+    return add_recommendations(state.before_stabilization, epoch_seconds(forecast.made_at), interval, *new)
 
 
 def _remember_forecast(

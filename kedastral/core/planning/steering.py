@@ -160,7 +160,7 @@ class SteeringState:
     ``safety_factor`` multiplies the upper quantile; None until the first tick. ``peak_hold`` is in seconds.
     ``bridged_at`` is when pods were last short that a longer hold would have kept within `longest_gap`, in epoch
     seconds. ``cap_relaxation`` multiplies the cap on load. ``seasonal_quantile`` is 0..1.
-    ``judged_until`` is the time of the newest value judged, in epoch seconds. ``recommended`` are the recommendations
+    ``judged_until`` is the time of the newest value judged, in epoch seconds. ``published`` are the recommendations
     as they were published.
     """
 
@@ -174,7 +174,7 @@ class SteeringState:
     cap_relaxation: float = attrs.field(default=1.0, validator=[ge(1), le(MAX_CAP_RELAXATION)], kw_only=True)
     seasonal_quantile: float = attrs.field(default=0.0, validator=[ge(0), le(1)], kw_only=True)
     judged_until: float | None = None
-    recommended: tuple[Recommendation, ...] = ()
+    published: tuple[Recommendation, ...] = ()
     spent: tuple[DaySpent, ...] = ()
     account: Account = attrs.field(factory=Account)
 
@@ -234,7 +234,7 @@ def judge_steps(state: SteeringState, history: Series, settings: SteeringSetting
     first = len(history) if until is None else max(round((until - start) / history.step) + 1, 0)
     for i in range(first, len(history)):
         at, load = start + (i - 1) * history.step, float(history.values[i])  # a value is dated by the end of its step
-        serving = recommended_for(state.recommended, at, history.step, settings)
+        serving = recommended_for(state.published, at, history.step, settings)
         if serving and math.isfinite(load):
             outcome = StepOutcome(at, history.step / MINUTE, load, min(entry.replicas for entry in serving))
             if load > outcome.ready * settings.policy.target_per_pod:
@@ -353,14 +353,14 @@ def would_other_days_help(outcome: StepOutcome, factor: float, settings: Steerin
 
 
 def ready_during(
-    recommended: tuple[Recommendation, ...], at: float, step: float, settings: SteeringSettings
+    published: tuple[Recommendation, ...], at: float, step: float, settings: SteeringSettings
 ) -> int | None:
     """The pods Ready in the step that begins at ``at``: the fewest of `recommended_for`, None if that is empty."""
-    return min((entry.replicas for entry in recommended_for(recommended, at, step, settings)), default=None)
+    return min((entry.replicas for entry in recommended_for(published, at, step, settings)), default=None)
 
 
 def recommended_for(
-    recommended: tuple[Recommendation, ...], at: float, step: float, settings: SteeringSettings
+    published: tuple[Recommendation, ...], at: float, step: float, settings: SteeringSettings
 ) -> list[Recommendation]:
     """The recommendations for the step that begins at ``at``, since its pods had to be ordered; newest first.
 
@@ -371,7 +371,7 @@ def recommended_for(
     ordered_by = at - max(settings.lead_time - step, 0.0)
     serving: list[Recommendation] = []
     later = at
-    for entry in reversed(recommended):
+    for entry in reversed(published):
         if entry.at > at + exact:
             continue
         if later - entry.at > max(settings.stale_after, 1.5 * step) + exact:
@@ -396,12 +396,12 @@ def add_recommendation(
     ``uncapped`` as in `Recommendation`.
     """
     oldest = at - settings.lead_time - RECOMMENDATION_MEMORY
-    kept = [entry for entry in state.recommended if oldest <= entry.at < at]
+    kept = [entry for entry in state.published if oldest <= entry.at < at]
     new = Recommendation(at, replicas, uncapped)
     if kept and kept[-1].at // step == at // step:
         last = kept.pop()
         new = attrs.evolve(new if replicas < last.replicas else last, at=last.at)
-    return attrs.evolve(state, recommended=(*kept, new))
+    return attrs.evolve(state, published=(*kept, new))
 
 
 def next_peak_hold(peak_hold: float, minutes: float, budget: float, lead_time: float, *, longer_helps: bool) -> float:
