@@ -312,8 +312,14 @@ WORKLOAD = Row(
         ),
         Panel(
             "Short minutes",
-            "Minutes judged short of pods, over four weeks.",
-            [Query(one("kedastral_short_minutes"), "now")],
+            "Minutes judged short of pods, over four weeks. Only a higher --max would have helped those at --max.",
+            [
+                Query(one("kedastral_short_minutes"), "all"),
+                Query(one("kedastral_short_minutes_at_max"), "at --max"),
+                Query(
+                    f"max by (workload) (increase(kedastral_short_seconds_total{{{ONE}}}[1d])) / 60", "in the last day"
+                ),
+            ],
         ),
         Panel(
             "Steering",

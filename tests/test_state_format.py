@@ -85,8 +85,8 @@ states = st.builds(
         st.none() | st.floats(MIN_SAFETY_FACTOR, MAX_SAFETY_FACTOR),
         st.none() | finite,
         recommendations,
-        st.lists(st.builds(DaySpent, counts, finite, finite, finite), max_size=3).map(tuple),
-        st.builds(Account, finite, finite, finite),
+        st.lists(st.builds(DaySpent, counts, finite, finite, finite, finite), max_size=3).map(tuple),
+        st.builds(Account, finite, finite, finite, finite),
         peak_hold=st.floats(MIN_PEAK_HOLD, MAX_PEAK_HOLD),
         bridged_at=st.none() | finite,
         cap_relaxation=st.floats(1, MAX_CAP_RELAXATION),
@@ -258,8 +258,8 @@ GOLDEN = {
                     {"at": 1772366340.0, "replicas": 7, "uncapped": None},
                     {"at": 1772366370.0, "replicas": 8, "uncapped": None},
                 ],
-                "spent": [{"day": 20512, "minutes": 720.0, "short": 1.5, "resting": 300.0}],
-                "account": {"needed": 100.5, "unserved": 0.25, "spare": 20.0},
+                "spent": [{"day": 20512, "minutes": 720.0, "short": 1.5, "resting": 300.0, "at_max": 1.25}],
+                "account": {"needed": 100.5, "unserved": 0.25, "spare": 20.0, "short": 2.5},
             },
             "last_recommendation": 8,
             "recommendations": [{"at": 1772366370.0, "replicas": 6, "uncapped": None}],
@@ -329,6 +329,8 @@ def test_fields_that_an_earlier_version_did_not_have_are_as_at_a_start() -> None
     del older["service_level"]["state"]["uncertainty"]["pending"][0]["regressed"]
     del older["service_level"]["state"]["steering"]["cap_relaxation"]
     del older["service_level"]["state"]["steering"]["spent"][0]["resting"]
+    del older["service_level"]["state"]["steering"]["spent"][0]["at_max"]
+    del older["service_level"]["state"]["steering"]["account"]["short"]
     del older["service_level"]["state"]["steering"]["recommended"][0]["uncapped"]
     del older["told_lately"], older["quality"]
     found = read_state(pack(older))
@@ -336,6 +338,7 @@ def test_fields_that_an_earlier_version_did_not_have_are_as_at_a_start() -> None
     assert found.snapshot.quality == DataQuality()
     assert found.snapshot.service_level is not None
     assert found.snapshot.service_level.state.steering.peak_hold == MIN_PEAK_HOLD
+    assert found.snapshot.service_level.state.steering.minutes_at_max == 0
 
 
 def test_a_status_that_a_later_version_added_is_read_as_ok() -> None:

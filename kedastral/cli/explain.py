@@ -116,7 +116,7 @@ NUMBERS = ("load", "told KEDA", "planned", "peak ahead", "error budget spent")
 REASON_BESIDE = 100
 """The width of a terminal from which on a reason stands beside its workload."""
 BUDGET_WIDTH = 14
-"""The width of the error budget, in two lines: this leaves room for the reasons, which are longest."""
+"""The width of the error budget, in two lines, or in four with the minutes at --max: the reasons are longest."""
 JUDGED_FOR = 60.0
 """Minutes that must have been judged before their share of short ones says anything."""
 
@@ -139,13 +139,15 @@ def _status_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _budget_words(budget: Mapping[str, Any] | None) -> str:
-    """The share of the error budget that is spent, and the short minutes of those allowed."""
+    """The share of the error budget that is spent, the short minutes of those allowed, and those of them at --max."""
     if budget is None:
         return ""
     short, judged = budget["minutesShort"], budget["minutesJudged"]
     if judged < JUDGED_FOR and not short:
         return "not judged yet"
-    return f"{budget['spent'] * 100:.0f} %: {short:,.0f} of {budget['minutesAllowed']:,.0f} min"
+    at_max = f"{budget.get('minutesAtMax', 0):,.0f}"
+    words = f"{budget['spent'] * 100:,.0f} %: {short:,.0f} of {budget['minutesAllowed']:,.0f} min"
+    return words if at_max == "0" else f"{words}, {at_max} of them at --max"
 
 
 async def _ask(settings: ExplainSettings, path: str, asked: Mapping[str, str]) -> bytes:

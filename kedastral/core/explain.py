@@ -19,7 +19,7 @@ from kedastral.core.outage import Outage, find_outage, plan_ends
 from kedastral.core.planning.basis import PlanBasis, make_stages
 from kedastral.core.planning.facts import RECENT
 from kedastral.core.planning.idleness import Idleness, without_idle_steps
-from kedastral.core.planning.service_level import PlanStages, SteeredBasis
+from kedastral.core.planning.service_level import PlanStages, ServiceLevelReport, SteeredBasis
 from kedastral.core.planning.stabilization import (
     DOWN_TOLERANCE,
     SMALL_FALL,
@@ -248,8 +248,10 @@ def _add_need(chain: _Chain, snapshot: Snapshot, stages: PlanStages, step: int, 
         if stages.upper_by_forecast is not None:
             words = _regression_words(snapshot.basis)
             chain.add(StageName.PEAK_REGRESSION, Effect.SETS, float(stages.upper[largest]), Unit.LOAD, words)
-        level = snapshot.service_level.level if snapshot.service_level is not None else None
-        words = "the headroom that was set" if level is None else _steering_words(level, snapshot.mode)
+        report = snapshot.service_level
+        words = "the headroom that was set"
+        if report is not None and report.level is not None:
+            words = _steering_words(report.level, snapshot.mode) + _spent_words(report)
         chain.add(StageName.STEERING, Effect.TIMES, stages.factor, Unit.TIMES, words)
         if stages.cap is not None:
             words = "a little more than the largest load of the week, and at least the newest load"
@@ -262,6 +264,15 @@ def _add_need(chain: _Chain, snapshot: Snapshot, stages: PlanStages, step: int, 
 def _steering_words(level: float, mode: Mode) -> str:
     aim = f"so that {level * 100:g} % of minutes have enough"
     return f"not steered in mode observe; in mode scale it is, {aim}" if mode is Mode.OBSERVE else f"steered {aim}"
+
+
+def _spent_words(report: ServiceLevelReport) -> str:
+    """How many of the short minutes a higher maximum would have helped, once the error budget is spent."""
+    if report.budget_spent < 1:
+        return ""
+    steering = report.state.steering
+    at_max = f"{steering.minutes_at_max:,.0f} of them at max"
+    return f"; the error budget is spent: {steering.minutes_short:,.0f} min short of pods, {at_max}"
 
 
 def _regression_words(basis: SteeredBasis) -> str:

@@ -289,6 +289,7 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
         (),
     ),
     "kedastral_short_minutes": ("Under-provisioned minutes, judged in hindsight, over four weeks", ()),
+    "kedastral_short_minutes_at_max": ("Those of them in which --max allowed no more pods", ()),
     "kedastral_steering_at_cap": ("1 while the factor is at its maximum, else 0", ()),
     "kedastral_steering_hold_seconds": ("How long the pods of a past peak are kept", ()),
     "kedastral_steering_seasonal_quantile": (
@@ -314,6 +315,7 @@ COUNTERS = {
     "kedastral_needed_pod_seconds": "Pods that the load needed, judged in hindsight",
     "kedastral_unserved_pod_seconds": "Pods that the load needed but that were missing, judged in hindsight",
     "kedastral_spare_pod_seconds": "Ready pods that the load did not need, judged in hindsight",
+    "kedastral_short_seconds": "Time short of pods, judged in hindsight",
 }
 """They start with the process, or with what a store kept of it."""
 
@@ -409,6 +411,7 @@ def _service_level_values(report: ServiceLevelReport) -> Iterator[Value]:
         yield "kedastral_service_level_target", (), report.level
     yield "kedastral_budget_spent_ratio", (), report.budget_spent
     yield "kedastral_short_minutes", (), steering.minutes_short
+    yield "kedastral_short_minutes_at_max", (), steering.minutes_at_max
     yield "kedastral_steering_at_cap", (), float(report.is_factor_at_max)
     yield "kedastral_steering_hold_seconds", (), report.peak_hold or 0.0
     yield "kedastral_steering_seasonal_quantile", (), report.seasonal_quantile or 0.0
@@ -420,3 +423,4 @@ def _service_level_values(report: ServiceLevelReport) -> Iterator[Value]:
     yield "kedastral_needed_pod_seconds", (), steering.account.needed * 60
     yield "kedastral_unserved_pod_seconds", (), steering.account.unserved * 60
     yield "kedastral_spare_pod_seconds", (), steering.account.spare * 60
+    yield "kedastral_short_seconds", (), steering.account.short * 60

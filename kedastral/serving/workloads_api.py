@@ -107,6 +107,8 @@ def _conditions_of(snapshot: Snapshot, *, holds: bool) -> Iterator[Condition]:
         yield Condition("at cap", 1, "the steering is at its maximum: look at the lead time and the target per pod")
     if is_overspent:
         words = "more minutes were under-provisioned than the service level allows"
+        if report is not None and report.state.steering.is_mostly_at_max:
+            words += ", most of them at --max: raise --max, unless done since"
         yield Condition("over error budget", 1, words + _last_short(snapshot))
     if lost is not None:
         yield Condition("lost series", 1, f"{lost.lost} series disappeared with their load, while the pods stayed")
@@ -201,6 +203,7 @@ def _budget(steering: SteeringState, level: float, spent: float) -> dict[str, Js
         "spent": _short(spent),
         "minutesJudged": _short(steering.minutes),
         "minutesShort": _short(steering.minutes_short),
+        "minutesAtMax": _short(steering.minutes_at_max),
         "minutesAllowed": _short(max(steering.minutes, DAY_MINUTES) * (1 - level)),
     }
 

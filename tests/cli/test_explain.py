@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`kedastral explain`: first the sentence, then the tables, and errors in words."""
 
+import itertools
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -366,25 +367,29 @@ def test_status_is_a_table_of_the_workloads(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize(
-    ("judged", "short", "spent", "words"),
+    ("judged", "short", "at_max", "spent", "words"),
     [
-        (40320.0, 1105.6, 2.742, "274 %: 1,106 of 403 min"),
-        (40320.0, 0.0, 0.0, "0 %: 0 of 403 min"),
-        (40.0, 0.0, 0.0, "not judged yet"),
-        (40.0, 3.0, 0.2083, "21 %: 3 of 403 min"),
+        (40320.0, 1105.6, 1050.0, 27.42, "2,742 %: 1,106 of 403 min, 1,050 of them at --max"),
+        (40320.0, 1105.6, 0.4, 2.742, "274 %: 1,106 of 403 min"),
+        (40320.0, 1105.6, None, 2.742, "274 %: 1,106 of 403 min"),  # from an earlier version
+        (40320.0, 0.0, 0.0, 0.0, "0 %: 0 of 403 min"),
+        (40.0, 0.0, 0.0, 0.0, "not judged yet"),
+        (40.0, 3.0, 0.0, 0.2083, "21 %: 3 of 403 min"),
     ],
 )
 def test_status_says_how_many_minutes_were_short(
-    monkeypatch: pytest.MonkeyPatch, judged: float, short: float, spent: float, words: str
+    monkeypatch: pytest.MonkeyPatch, judged: float, short: float, at_max: float | None, spent: float, words: str
 ) -> None:
     document = json.loads(WORKLOADS)
     [web] = [row for row in document["workloads"] if row["workload"] == "shop/web"]
     web["budget"] = {
-        "spent": spent, "minutesJudged": judged, "minutesShort": short, "minutesAllowed": 403.2
+        "spent": spent, "minutesJudged": judged, "minutesShort": short, "minutesAllowed": 403.2,
+        **({} if at_max is None else {"minutesAtMax": at_max}),
     }  # fmt: skip
     out = run(monkeypatch, lambda _: httpx.Response(200, text=json.dumps(document)), command="status").out
-    cells = out[out.index("shop/web ") :].splitlines()[:2]
-    assert words == " ".join(" ".join(cells).split()[6:][: len(words.split())])
+    first, *more = out[out.index("shop/web ") :].splitlines()
+    lines = [first, *itertools.takewhile(lambda line: line.startswith("  "), more)]
+    assert " ".join(" ".join(lines).split()[6:]) == words
 
 
 def test_a_narrow_terminal_has_the_reasons_below_the_table(monkeypatch: pytest.MonkeyPatch) -> None:

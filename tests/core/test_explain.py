@@ -19,7 +19,7 @@ from kedastral.core.planning.planner import Workload, adopt_plan, plan_step, pla
 from kedastral.core.planning.service_level import ServiceLevelSettings, SteeredBasis
 from kedastral.core.planning.stabilization import PreviousPlan, Resumption
 from kedastral.core.planning.status import model_failed
-from kedastral.core.planning.steering import SteeringSettings
+from kedastral.core.planning.steering import DaySpent, SteeringSettings
 from kedastral.core.planning.uncertainty import Calibration, UncertaintyState
 from kedastral.core.series import DataQuality, Series
 from kedastral.core.serving import Mode, OnStale, Snapshot, StalePolicy, decide, replicas_at
@@ -343,6 +343,23 @@ def test_the_stage_of_steering_says_whether_the_factor_moves(mode: Mode, words: 
     snapshot = attrs.evolve(flat(1000.0, steered=True), mode=mode)
     stages = explain(snapshot, snapshot.made_at, StalePolicy()).stages
     assert [stage.words for stage in stages if stage.name is StageName.STEERING] == [words]
+
+
+@pytest.mark.parametrize(
+    ("spent", "words"),
+    [(0.99, ""), (1.0, "; the error budget is spent: 1,106 min short of pods, 1,050 of them at max")],
+)
+def test_once_the_error_budget_is_spent_the_steering_says_how_many_minutes_max_explains(
+    spent: float, words: str
+) -> None:
+    snapshot = flat(1000.0, steered=True)
+    report = snapshot.service_level
+    assert report is not None
+    steering = attrs.evolve(report.state.steering, spent=(DaySpent(1, 40320.0, 1105.6, 0.0, 1050.0),))
+    report = attrs.evolve(report, state=attrs.evolve(report.state, steering=steering), budget_spent=spent)
+    stages = explain(attrs.evolve(snapshot, service_level=report), snapshot.made_at, StalePolicy()).stages
+    [found] = [stage.words for stage in stages if stage.name is StageName.STEERING]
+    assert found == "steered so that 99 % of minutes have enough" + words
 
 
 @pytest.mark.parametrize(("load", "words"), [(10.0, "the minimum decided: 1 pod"), (1000.0, "the forecast decided: ")])

@@ -271,6 +271,41 @@ def test_minutes_without_effect_spend_the_budget_all_the_same() -> None:
     assert (state.safety_factor, state.minutes_short) == (1.0, 1.0)
 
 
+@pytest.mark.parametrize(
+    ("ready", "load", "most", "at_max"),
+    [
+        (40, 401.0, 40, 1.0),
+        (41, 411.0, 40, 1.0),  # the maximum was lowered since
+        (40, 399.0, 40, 0.0),  # all were needed, and were enough
+        (39, 401.0, 40, 0.0),  # one more was allowed, but came late
+        (40, 401.0, 0, 0.0),  # 0 means no maximum
+    ],
+)
+def test_a_short_minute_counts_as_at_the_maximum_if_there_were_as_many_pods(
+    ready: int, load: float, most: int, at_max: float
+) -> None:
+    settings = attrs.evolve(SETTINGS, policy=PlanPolicy(10.0, bounds=ReplicaBounds(1, most)))
+    state = apply_outcome(SteeringState(), attrs.evolve(SHORT, ready=ready, load=load), settings)
+    assert state.minutes_at_max == at_max
+    observed = apply_outcome(SteeringState(), SHORT, attrs.evolve(settings, observing=True))
+    assert observed.minutes_at_max == 0
+
+
+@pytest.mark.parametrize(("at_max", "mostly"), [(0.0, False), (5.0, False), (5.1, True)])
+def test_most_short_minutes_are_at_the_maximum_if_more_than_half_are(at_max: float, mostly: bool) -> None:
+    days = DaySpent(1, 100.0, 6.0, 0.0, at_max), DaySpent(2, 100.0, 4.0)
+    assert SteeringState(spent=days).is_mostly_at_max is mostly
+    assert not SteeringState().is_mostly_at_max
+
+
+def test_the_minutes_short_in_all_never_fall_while_those_of_four_weeks_do() -> None:
+    state = SteeringState()
+    for day in range(40):
+        state = apply_outcome(state, attrs.evolve(SHORT, at=ZERO + 86400.0 * day), SETTINGS)
+        state = apply_outcome(state, attrs.evolve(ENOUGH, at=ZERO + 86400.0 * day), SETTINGS)
+    assert (state.minutes_short, state.account.short) == (BUDGET_DAYS, 40)
+
+
 def test_missing_values_are_not_judged() -> None:
     state = SteeringState(1.0, ZERO + 60, recommendations(*[1] * 8))
     judged = judge_steps(state, Series(FIRST_DATED, 60.0, np.array([0.0, 90.0, np.nan, 90.0])), SETTINGS)

@@ -156,13 +156,13 @@ class LiveSite:
         assert snapshot is not None
         trio.from_thread.run(self.store.put, attrs.evolve(snapshot, **changes), trio_token=self._trio)
 
-    def judge(self, key: str, minutes: float, short: float) -> None:
-        """Pretend that so many minutes of ``key`` were judged, and that ``short`` of them were short of pods."""
+    def judge(self, key: str, minutes: float, short: float, at_max: float = 0.0) -> None:
+        """Pretend that so many minutes of ``key`` were judged, ``short`` of them short of pods, some ``at_max``."""
         snapshot = self.store.get(key)
         assert snapshot is not None
         assert snapshot.service_level is not None
         report, day = snapshot.service_level, int(NOW.timestamp() // 86400)
-        spent = (DaySpent(day - 20, minutes - minutes / 4, short), DaySpent(day, minutes / 4, 0.0))
+        spent = (DaySpent(day - 20, minutes - minutes / 4, short, 0.0, at_max), DaySpent(day, minutes / 4, 0.0))
         steering = attrs.evolve(report.state.steering, spent=spent)
         share, state = steering.budget_spent(SteeringSettings(POLICY)), attrs.evolve(report.state, steering=steering)
         self.replace(key, service_level=attrs.evolve(report, state=state, budget_spent=share))

@@ -249,6 +249,30 @@ def test_an_error_budget_says_of_what_period_it_is_and_what_is_left(
     window.close()
 
 
+@pytest.mark.parametrize(
+    ("short", "at_max", "words", "warned"),
+    [
+        (504, 480, "480 of them at --max, 100.8 min too many{}: raise --max, unless done since", True),
+        (504, 24, "24 of them at --max, 100.8 min too many{}", True),
+        (36, 30, "30 of them at --max, 367.2 min left{}", False),
+    ],
+)  # fmt: skip
+def test_a_spent_error_budget_is_a_warning_that_says_how_much_of_it_max_explains(
+    browser: Browser, site: LiveSite, short: float, at_max: float, words: str, warned: bool
+) -> None:
+    site.publish("shop/web", NOW, 300.0)
+    site.judge("shop/web", 40320, short, at_max)
+    window = Window(browser, site)
+    page = window.open("/workloads/shop/web")
+    figure = page.locator("#figures div", has_text="Error budget spent")
+    words = f"min without enough pods, {words}".format(", at a service level of 99 %")
+    expect(figure).to_contain_text(words)
+    assert " ".join(figure.inner_text().split()).endswith(words)
+    expect(figure).to_have_class("warned" if warned else "")
+    window.check_access()
+    window.close()
+
+
 def test_a_workload_without_a_forecast_says_what_it_waits_for_and_shows_no_empty_charts(
     browser: Browser, site: LiveSite
 ) -> None:

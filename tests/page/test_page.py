@@ -187,6 +187,17 @@ def test_a_spent_error_budget_says_when_the_last_short_minute_was(ago: int, word
     assert judge(snapshot, None, stale=False).reason == f"{why}; the last was {words}"
 
 
+@pytest.mark.parametrize(
+    ("at_max", "words"), [(10.0, ""), (11.0, ", most of them at --max: raise --max, unless done since")]
+)
+def test_a_budget_that_was_mostly_spent_at_max_says_so_when_the_peak_is_over(at_max: float, words: str) -> None:
+    report, today = make_report(), (START - EPOCH).days
+    state = attrs.evolve(report.state, steering=SteeringState(spent=(DaySpent(today, 1440.0, 20.0, 0.0, at_max),)))
+    snapshot = attrs.evolve(make_snapshot(), service_level=attrs.evolve(report, state=state, budget_spent=1.2))
+    why = "more minutes were under-provisioned than the service level allows"
+    assert judge(snapshot, None, stale=False).reason == f"{why}{words}; the last was today"
+
+
 @pytest.mark.parametrize(("spent", "words"), [(0.9, ""), (1.0, "; the error budget is overspent")])
 def test_a_plan_at_its_maximum_names_what_the_load_needs(spent: float, words: str) -> None:
     report = attrs.evolve(make_report(), budget_spent=spent)
@@ -221,11 +232,13 @@ async def test_the_accuracy_of_late_is_that_of_the_forecasts_that_were_judged(au
 async def test_the_error_budget_says_of_how_many_minutes_it_is(autojump_clock: MockClock) -> None:
     page = Page()
     report = make_report()
-    steering = SteeringState(spent=(DaySpent(1, 100.0, 2.0), DaySpent(2, 50.0, 1.0)))
+    steering = SteeringState(spent=(DaySpent(1, 100.0, 2.0, 0.0, 1.5), DaySpent(2, 50.0, 1.0)))
     state = attrs.evolve(report.state, steering=steering)
     report = attrs.evolve(report, state=state, budget_spent=0.2083)
     await page.store.put(attrs.evolve(make_snapshot(workload="shop/web"), service_level=report))
-    expected = {"spent": 0.2083, "minutesJudged": 150, "minutesShort": 3, "minutesAllowed": 14.4}
+    expected = {
+        "spent": 0.2083, "minutesJudged": 150, "minutesShort": 3, "minutesAtMax": 1.5, "minutesAllowed": 14.4,
+    }  # fmt: skip
     assert (await page.read("/api/workloads/shop/web"))["budget"] == expected
     assert (await page.read("/api/workloads"))["workloads"][0]["budget"] == expected
 

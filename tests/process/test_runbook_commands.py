@@ -99,5 +99,5 @@ def test_the_budget_that_a_runbook_reads_is_within_the_lines_that_it_shows(site:
     [begin] = [at for at, line in enumerate(lines) if '"budget"' in line]
     page = read(ROOT / "docs" / "runbooks" / "KedastralBudgetSpent.md")
     [shown] = [int(words[2]) for words in commands(page) if words[:2] == ["grep", "-A"]]
-    names = ("minutesJudged", "minutesShort", "minutesAllowed")
+    names = ("minutesJudged", "minutesShort", "minutesAtMax", "minutesAllowed")
     assert all(any(name in line for line in lines[begin : begin + shown + 1]) for name in names)

@@ -58,6 +58,7 @@ MORE = {
     "kedastral_service_level_target": ("gauge", set()),
     "kedastral_budget_spent_ratio": ("gauge", set()),
     "kedastral_short_minutes": ("gauge", set()),
+    "kedastral_short_minutes_at_max": ("gauge", set()),
     "kedastral_steering_at_cap": ("gauge", set()),
     "kedastral_steering_hold_seconds": ("gauge", set()),
     "kedastral_steering_seasonal_quantile": ("gauge", set()),
@@ -70,6 +71,7 @@ MORE = {
     "kedastral_needed_pod_seconds_total": ("counter", set()),
     "kedastral_unserved_pod_seconds_total": ("counter", set()),
     "kedastral_spare_pod_seconds_total": ("counter", set()),
+    "kedastral_short_seconds_total": ("counter", set()),
 }
 
 

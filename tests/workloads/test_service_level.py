@@ -16,7 +16,7 @@ from kedastral.core.forecast import Forecast
 from kedastral.core.planning.planner import Workload
 from kedastral.core.planning.service_level import ServiceLevelSettings
 from kedastral.core.planning.status import OK, STANDING_DOWN, ForecastStatus, StatusCode
-from kedastral.core.planning.steering import Account, SteeringSettings, SteeringState
+from kedastral.core.planning.steering import Account, DaySpent, SteeringSettings, SteeringState
 from kedastral.core.planning.uncertainty import Calibration, UncertaintyState
 from kedastral.core.ports import Forecaster
 from kedastral.core.series import Series
@@ -298,14 +298,16 @@ async def test_a_plan_that_is_held_to_a_load_says_to_which() -> None:
 async def test_what_was_there_and_what_was_needed_is_counted_in_hindsight() -> None:
     loop = loop_with()
     await loop.tick()
-    account = Account(needed=10.0, unserved=2.0, spare=4.0)
+    account, spent = Account(needed=10.0, unserved=2.0, spare=4.0, short=7.0), (DaySpent(1, 90.0, 6.0, at_max=5.0),)
     snapshot = loop.store.get("shop")
     assert snapshot is not None
     assert snapshot.service_level is not None
-    state = attrs.evolve(snapshot.service_level.state, steering=SteeringState(account=account))
+    state = attrs.evolve(snapshot.service_level.state, steering=SteeringState(account=account, spent=spent))
     await loop.store.put(attrs.evolve(snapshot, service_level=attrs.evolve(snapshot.service_level, state=state)))
     shown = [shown_by(loop, f"{what}_pod_seconds_total") for what in ("needed", "unserved", "spare")]
     assert shown == [600, 120, 240]
+    names = ("short_minutes", "short_minutes_at_max", "short_seconds_total")
+    assert [shown_by(loop, name) for name in names] == [6, 5, 420]
 
 
 async def test_the_experts_at_the_lead_are_in_the_snapshot_and_the_metrics() -> None:

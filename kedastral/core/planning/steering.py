@@ -107,13 +107,15 @@ class SteeringSettings:
 class DaySpent:
     """The ``minutes`` judged in one day (counted from the epoch), ``short`` of them without enough pods.
 
-    ``resting`` of them had enough pods at the replica minimum: nothing is learnt from these.
+    ``resting`` of them had enough pods at the replica minimum: nothing is learnt from these. ``at_max`` of the short
+    ones had as many pods as the replica maximum allowed: only a higher maximum would have helped.
     """
 
     day: int
     minutes: float
     short: float
     resting: float = 0.0
+    at_max: float = 0.0
 
 
 @attrs.frozen
@@ -137,19 +139,25 @@ class StepOutcome:
 
 @attrs.frozen
 class Account:
-    """Pod-minutes: ``needed`` for the load, ``unserved`` of them missing; ``spare`` were Ready without load."""
+    """Pod-minutes: ``needed`` for the load, ``unserved`` of them missing; ``spare`` were Ready without load.
+
+    ``short`` are minutes without enough pods. Unlike `SteeringState.minutes_short` they never fall, so that the rate at
+    which the error budget is spent can be measured.
+    """
 
     needed: float = 0.0
     unserved: float = 0.0
     spare: float = 0.0
+    short: float = 0.0
 
-    def add(self, outcome: StepOutcome, target_per_pod: float) -> "Account":
-        """The account after one more step."""
+    def add(self, outcome: StepOutcome, target_per_pod: float, *, short: bool = False) -> "Account":
+        """The account after one more step, which was ``short`` of pods or not."""
         pods = min(outcome.load / target_per_pod, float(MAX_REPLICAS))  # sums of more would end as infinite
         return Account(
             self.needed + pods * outcome.minutes,
             self.unserved + max(pods - outcome.ready, 0.0) * outcome.minutes,
             self.spare + max(outcome.ready - pods, 0.0) * outcome.minutes,
+            self.short + outcome.minutes * short,
         )
 
 
@@ -192,6 +200,16 @@ class SteeringState:
     def minutes_short(self) -> float:
         """How many of `minutes` lacked pods."""
         return sum(day.short for day in self.spent)
+
+    @property
+    def minutes_at_max(self) -> float:
+        """How many of `minutes_short` had as many pods as the replica maximum allowed."""
+        return sum(day.at_max for day in self.spent)
+
+    @property
+    def is_mostly_at_max(self) -> bool:
+        """Whether most of `minutes_short` had as many pods as the replica maximum allowed."""
+        return 2 * self.minutes_at_max > self.minutes_short
 
     @property
     def minutes_at_minimum(self) -> float:
@@ -261,9 +279,11 @@ def apply_outcome(state: SteeringState, outcome: StepOutcome, settings: Steering
     """
     short, bounds = is_short(outcome, settings.policy), settings.policy.bounds
     resting = outcome.ready <= bounds.min and not short
-    account = state.account.add(outcome, settings.policy.target_per_pod)
-    state = attrs.evolve(state, spent=_spend(state.spent, outcome, short=short, resting=resting), account=account)
-    if settings.observing or resting or (bounds.max and outcome.ready >= bounds.max):
+    at_max = 0 < bounds.max <= outcome.ready
+    account = state.account.add(outcome, settings.policy.target_per_pod, short=short)
+    spent = _spend(state.spent, outcome, short=short, resting=resting, at_max=short and at_max)
+    state = attrs.evolve(state, spent=spent, account=account)
+    if settings.observing or resting or at_max:
         return state
     factor, allowed = safety_factor_of(state, settings), allowed_share(state, settings)
     rate = rate_of(state, settings) * outcome.minutes
@@ -447,10 +467,18 @@ def peak_load(history: Series, peak_hold: float) -> float:
     return float(np.nanmax(lasting, initial=0.0)) if np.isfinite(lasting).any() else 0.0
 
 
-def _spend(spent: tuple[DaySpent, ...], outcome: StepOutcome, *, short: bool, resting: bool) -> tuple[DaySpent, ...]:
+def _spend(
+    spent: tuple[DaySpent, ...], outcome: StepOutcome, *, short: bool, resting: bool, at_max: bool
+) -> tuple[DaySpent, ...]:
     day, minutes = int(outcome.at // DAY), outcome.minutes
     kept, last = [entry for entry in spent if day - BUDGET_DAYS < entry.day], DaySpent(day, 0.0, 0.0)
     if kept and kept[-1].day >= day:
         last = kept.pop()
-    new = DaySpent(last.day, last.minutes + minutes, last.short + minutes * short, last.resting + minutes * resting)
+    new = DaySpent(
+        last.day,
+        last.minutes + minutes,
+        last.short + minutes * short,
+        last.resting + minutes * resting,
+        last.at_max + minutes * at_max,
+    )
     return (*kept, new)

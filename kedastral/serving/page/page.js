@@ -116,14 +116,18 @@ function budgetCell(row) {
 }
 
 function budgetFigure(page) {
-  const {spent, minutesJudged, minutesShort, minutesAllowed} = page.budget, early = isEarly(page.budget);
+  const {spent, minutesJudged, minutesShort, minutesAtMax, minutesAllowed} = page.budget, early = isEarly(page.budget);
   const minutes = (value) => value.toLocaleString("en", {maximumFractionDigits: 1});
   const period = minutesJudged > MONTH - DAY ? "of the last 28 days" : `of the ${span(minutesJudged * 60)} judged so far`;
   const left = minutesAllowed - minutesShort;
-  const state = `${minutes(minutesShort)} of ${minutes(minutesAllowed)} min without enough pods, `
+  const atMax = minutesAtMax > 0 ? `${minutes(minutesAtMax)} of them at --max, ` : "";
+  const state = `${minutes(minutesShort)} of ${minutes(minutesAllowed)} min without enough pods, ${atMax}`
     + (left >= 0 ? `${minutes(left)} min left` : `${minutes(-left)} min too many`);
   const words = early ? `judged after one hour; so far it is ${span(minutesJudged * 60)}` : `${period}: ${state}`;
-  return figure("Error budget spent", early ? "–" : spentShare(spent), `${words}, at a service level of ${percent(page.serviceLevel)}`);
+  const advice = spent >= 1 && 2 * minutesAtMax > minutesShort ? ": raise --max, unless done since" : "";
+  const place = figure("Error budget spent", early ? "–" : spentShare(spent), `${words}, at a service level of ${percent(page.serviceLevel)}${advice}`);
+  if (!early && spent >= 1) place.className = "warned";
+  return place;
 }
 
 function fillRow(line, row) {
