@@ -30,6 +30,9 @@ def test_promtool_takes_the_alerts() -> None:
 
 WEB = '{workload="web"}'
 SHOP = '{workload="shop"}'
+SPENT, SHORT = f"kedastral_budget_spent_ratio{WEB}", f"kedastral_short_seconds_total{WEB}"
+LEVEL = {f"kedastral_service_level_target{WEB}": "0.99x80"}
+"""It allows 864 seconds of a day."""
 FAILING = 'kedastral_workload_failing{workload="web",component="source",reason="%s"}'
 ASKED = {'kedastral_scaler_requests_total{method="GetMetrics",status="OK"}': "0+2x2000"}
 """KEDA asks twice a minute, so that its alert is silent."""
@@ -79,12 +82,6 @@ CASES: dict[str, tuple[dict[str, str], str, dict[str, dict[str, str]]]] = {
     ),
     "limited by --max until it was raised": ({f"kedastral_replicas_without_max{WEB}": "12x8 stale _x60"}, "16m", {}),
     "a raw counter": ({f"kedastral_raw_counter{WEB}": "1x60"}, "16m", {"KedastralRawCounter": OF_WEB}),
-    "all of the budget spent": ({f"kedastral_budget_spent_ratio{WEB}": "1x30"}, "20m", {}),
-    "more than the budget": (
-        {f"kedastral_budget_spent_ratio{WEB}": "1.01x30"},
-        "20m",
-        {"KedastralBudgetSpent": OF_WEB},
-    ),
     "a forecast of two minutes": ({f"kedastral_forecast_age_seconds{WEB}": "120x9"}, "5m", {}),
     "a forecast that is stale": (
         {f"kedastral_forecast_age_seconds{WEB}": "121x9"},
@@ -143,6 +140,20 @@ NEVER_ASKED: dict[str, tuple[dict[str, str], str, dict[str, dict[str, str]]]] = 
 }
 OF_DAYS: dict[str, tuple[dict[str, str], str, dict[str, dict[str, str]]]] = {
     "standing down for two hours": ({f"kedastral_standing_down{WEB}": "1x4 0x60"}, "25h", {}),
+    "more than the budget, and more than a day's in the last day": (
+        {SPENT: "1.01x80", SHORT: "0+20x80", **LEVEL},
+        "30h",
+        {"KedastralBudgetSpent": OF_WEB},
+    ),
+    "all of the budget spent": ({SPENT: "1x80", SHORT: "0+20x80", **LEVEL}, "30h", {}),
+    "more than the budget by an event of last week": ({SPENT: "2.5x80", SHORT: "90000x80", **LEVEL}, "30h", {}),
+    "more than the budget, but less than a day's in the last day": (
+        {SPENT: "2.5x80", SHORT: "90000+16x80", **LEVEL},
+        "30h",
+        {},
+    ),
+    "an hour short today": ({SPENT: "2.5x80", SHORT: "0x4 3600x80", **LEVEL}, "20h", {"KedastralBudgetSpent": OF_WEB}),
+    "an hour short the day before": ({SPENT: "2.5x80", SHORT: "0x4 3600x80", **LEVEL}, "30h", {}),
     "standing down for a day": ({f"kedastral_standing_down{WEB}": "1x60"}, "25h", {"KedastralStandingDown": OF_WEB}),
 }
 """With a sample every half hour: each evaluation of promtool is slow."""
