@@ -17,7 +17,7 @@ A_MOMENT = timedelta(microseconds=1)
 
 
 @attrs.frozen
-class Answer:
+class TimedAnswer:
     """What ``planned`` said from ``at`` on, in epoch seconds, and what KEDA was ``told``; None for no number."""
 
     at: float
@@ -25,11 +25,11 @@ class Answer:
     told: int | None
 
 
-def answers_between(snapshot: Snapshot, begin: datetime, end: datetime, policy: StalePolicy) -> Iterator[Answer]:
+def answers_between(snapshot: Snapshot, begin: datetime, end: datetime, policy: StalePolicy) -> Iterator[TimedAnswer]:
     """Each answer of `decide` from ``snapshot`` in ``[begin, end)``; the last one lasts until ``end``."""
     settled = max(snapshot.ends_at, snapshot.made_at + timedelta(seconds=policy.stale_after))
     while begin < end:
-        yield Answer(epoch_seconds(begin), replicas_at(snapshot, begin), decide(snapshot, begin, policy).replicas)
+        yield TimedAnswer(epoch_seconds(begin), replicas_at(snapshot, begin), decide(snapshot, begin, policy).replicas)
         seconds = seconds_unchanged(snapshot, begin, policy)
         if begin > settled or not math.isfinite(seconds):  # the plan and its end are past: nothing changes anymore
             return
@@ -44,7 +44,7 @@ class OtherAnswers:
     ends: "array[float]" = attrs.field(factory=lambda: array("d"))
     told: "array[float]" = attrs.field(factory=lambda: array("d"))
 
-    def note(self, answer: Answer, until: float) -> None:
+    def note(self, answer: TimedAnswer, until: float) -> None:
         """``answer`` was given until ``until``."""
         if answer.told == answer.planned:
             return

@@ -15,7 +15,7 @@ from attrs.validators import ge, gt
 
 from kedastral.core.capacity import ReplicaBounds, round_replicas
 from kedastral.simulation.hpa import Hpa, HpaBehavior, HpaMetric
-from kedastral.simulation.trial import Beats, Policy, View
+from kedastral.simulation.trial import BeatsAtSyncs, Policy, View
 
 
 class PodFleet:
@@ -95,7 +95,7 @@ class Autoscaler:
         self._hpa = Hpa(behavior, bounds)
         self._may_sleep = bounds.min == 0
         self._timing = timing
-        self._polls = Beats(timing.polling_interval)
+        self._polls = BeatsAtSyncs(timing.polling_interval)
         self._last_active = -math.inf
         self._metrics: Sequence[HpaMetric] = ()
 

@@ -33,7 +33,7 @@ from kedastral.core.series import DAY, Floats, Series, frozen_floats
 from kedastral.core.serving import Snapshot, StalePolicy, decide, desired_at
 from kedastral.errors import ModelError
 from kedastral.simulation.hpa import HpaBehavior, HpaMetric
-from kedastral.simulation.trial import Beats, View
+from kedastral.simulation.trial import BeatsAtSyncs, View
 
 
 @attrs.frozen
@@ -97,7 +97,7 @@ class Ticks:
             "replay", "demand", 1, serving.lead_time, policy, serving.reactive_headroom, service_level,
             stale=serving.stale, interval=schedule.interval,
         )  # fmt: skip
-        self._beats = Beats(schedule.interval)
+        self._beats = BeatsAtSyncs(schedule.interval)
         self._learnt: UncertaintyState | None = None
         self.snapshot: Snapshot | None = None
 

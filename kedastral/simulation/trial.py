@@ -214,8 +214,8 @@ class View:
 
 
 @attrs.define
-class Beats:
-    """The beats of a loop: every ``interval`` seconds from the first time it is asked, as those of the service.
+class BeatsAtSyncs:
+    """Which syncs of a replay have a beat: every ``interval`` seconds from the first sync on, as in the service.
 
     Beats lie on a fixed grid: one that is noticed late, at the next sync, does not move those after it.
     """

@@ -135,10 +135,10 @@ def test_what_keda_was_told_instead_of_the_plan_is_kept(
 ) -> None:
     """There is no new forecast for 40 minutes, the plan has 30, and the lead time is one."""
     recents = RecentLoads(lambda _: True, lambda _: policy)
-    recents.record(history_until(START, 10), at(0, 3), at(0, 3).made_at)
+    record(recents, history_until(START, 10), at(0, 3))
     for minutes in (1.0, 17.3, 33.0):  # whoever looks meanwhile changes nothing
         recents.get_until(at(0, 3), START + timedelta(minutes=minutes))
-    recents.record(history_until(START, 10), at(40, 3), at(40, 3).made_at)
+    record(recents, history_until(START, 10), at(40, 3))
     recent = recents.get_until(at(40, 3), START + timedelta(minutes=41))
     assert recent is not None
     assert told_instead(recent) == [(pytest.approx(a, abs=0.001), pytest.approx(b, abs=0.001), r) for a, b, r in spans]
@@ -156,7 +156,7 @@ def told_instead(recent: RecentLoad) -> list[tuple[float, float, int | None]]:
 def test_an_old_plan_that_counts_is_followed_step_by_step() -> None:
     recents = RecentLoads(lambda _: True, lambda _: RIDE)
     falling = make_snapshot([9] * 5 + [7] * 5 + [4] * 20, made_at=START, lead=60.0, floor=None)
-    recents.record(history_until(START, 10), falling, falling.made_at)
+    record(recents, history_until(START, 10), falling)
     recent = recents.get_until(falling, START + timedelta(minutes=12))
     assert recent is not None
     assert recent.planned.tolist() == [9, 7, 4]
@@ -168,7 +168,7 @@ def test_an_old_plan_that_counts_is_followed_step_by_step() -> None:
 def test_a_fresh_plan_is_what_keda_is_told() -> None:
     recents = RecentLoads(lambda _: True, lambda _: DEFAULT_MIN)
     for minutes in range(60):
-        recents.record(history_until(START, 10), at(minutes, 3 + minutes % 4), at(minutes, 3 + minutes % 4).made_at)
+        record(recents, history_until(START, 10), at(minutes, 3 + minutes % 4))
     recent = recents.get("shop")
     assert recent is not None
     assert told_instead(recent) == []
@@ -176,30 +176,30 @@ def test_a_fresh_plan_is_what_keda_is_told() -> None:
 
 def test_what_another_pod_told_keda_meanwhile_is_not_made_up() -> None:
     recents = RecentLoads(lambda _: True, lambda _: DEFAULT_MIN)
-    recents.record(history_until(START, 10), at(0, 3), at(0, 3).made_at)
+    record(recents, history_until(START, 10), at(0, 3))
     recent = recents.get_until(at(30, 3), START + timedelta(minutes=31))
     assert recent is not None
     assert told_instead(recent) == []
     recents.restore(at(30, 5), ())
-    recents.record(history_until(START, 10), at(32, 3), at(32, 3).made_at)
+    record(recents, history_until(START, 10), at(32, 3))
     assert told_instead(recent) == []
 
 
 def test_a_clock_set_back_takes_away_what_was_told_in_the_future() -> None:
     recents = RecentLoads(lambda _: True, lambda _: DEFAULT_MIN)
-    recents.record(history_until(START, 10), at(0, 3), at(0, 3).made_at)
+    record(recents, history_until(START, 10), at(0, 3))
     recent = recents.get_until(at(0, 3), START + timedelta(minutes=30))
     assert recent is not None
-    recents.record(history_until(START, 10), at(10, 3), at(10, 3).made_at)
+    record(recents, history_until(START, 10), at(10, 3))
     assert [(round(a), round(b)) for a, b, _ in told_instead(recent)] == [(2, 10)]
-    recents.record(history_until(START, 10), at(1, 3), at(1, 3).made_at)
+    record(recents, history_until(START, 10), at(1, 3))
     assert told_instead(recent) == []
 
 
 def test_a_long_outage_costs_no_more_than_the_plan_has_steps() -> None:
     recents = RecentLoads(lambda _: True, lambda _: DEFAULT_MIN)
-    recents.record(history_until(START, 10), at(0, 3), at(0, 3).made_at)
-    recents.record(history_until(START, 10), at(30 * 24 * 60, 3), at(30 * 24 * 60, 3).made_at)
+    record(recents, history_until(START, 10), at(0, 3))
+    record(recents, history_until(START, 10), at(30 * 24 * 60, 3))
     recent = recents.get("shop")
     assert recent is not None
     [(begin, end, replicas)] = told_instead(recent)

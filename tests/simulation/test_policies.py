@@ -23,7 +23,7 @@ from kedastral.simulation.policies import (
     Reactive,
     Serving,
 )
-from kedastral.simulation.trial import Beats, CombinedTriggers, Policy, View
+from kedastral.simulation.trial import BeatsAtSyncs, CombinedTriggers, Policy, View
 from tests.simulation.demands import START, LastValue
 
 MINUTE = 60.0
@@ -166,7 +166,7 @@ def test_ticks_keep_to_their_interval_however_late_the_hpa_asks(interval: float,
 
 
 def test_a_step_that_no_float_holds_exactly_has_a_tick_each_time() -> None:
-    beats = Beats(0.1)
+    beats = BeatsAtSyncs(0.1)
     assert all(beats.is_due((n + 1) * 0.1) for n in range(1000))
     assert not beats.is_due(100.05)
 
