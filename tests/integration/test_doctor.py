@@ -77,7 +77,8 @@ def policies(url: str) -> str:
     source = {**common, "kind": "DataSource", "metadata": {"name": "p"}, "spec": {"url": url}}
     documents: list[dict[str, Any]] = [source]
     for name, query in QUERIES.items():
-        spec = {"query": query, "targetPerPod": 1, "step": "5s", "horizon": "10m", "model": "baseline", "window": "1m"}
+        # far more than this test requests of Prometheus: its own requests are the load
+        spec = {"query": query, "targetPerPod": 10_000, "step": "5s", "horizon": "10m", "model": "baseline", "window": "1m"}
         spec |= {"window": "14d"} if name == "long" else {}
         documents.append({**common, "kind": "ForecastPolicy", "metadata": {"name": name}, "spec": spec})
     return yaml.safe_dump_all(documents)

@@ -23,28 +23,32 @@ AHEAD = 600
 """Seconds of samples after now, for as long as a test may take."""
 
 
-def samples(age: float, every: float, value: Callable[[int], float] = float) -> list[tuple[float, float]]:
-    """One sample ``every`` seconds, from ``age`` seconds ago on."""
-    now = time.time()
+def samples(
+    now: float, age: float, every: float, value: Callable[[int], float] = float
+) -> list[tuple[float, float]]:
+    """One sample ``every`` seconds, from ``age`` seconds before ``now`` on."""
     return [(now - age + i * every, value(i)) for i in range(int((age + AHEAD) / every))]
 
 
-HISTORY: Mapping[str, list[tuple[float, float]]] = {
-    'every_30_s_total{pod="a"}': samples(7200, 30),
-    'every_30_s_total{pod="b"}': samples(3000, 30),
-    'every_15_s_total{pod="a"}': samples(7200, 15),
-    'young_total{pod="a"}': samples(130, 15),
-    'requests_in_progress{pod="a"}': samples(7200, 30, lambda i: float(2 * i % 5)),
-    'restarted_total{pod="a"}': samples(7200, 30, lambda i: float(i % 200)),
-    'resting{pod="a"}': samples(7200, 30, lambda _: 4.0),
-    'memory_bytes{pod="a"}': samples(7200, 30, lambda i: float(i % 12)),
-}
+def history(now: float) -> Mapping[str, list[tuple[float, float]]]:
+    """Two hours of samples before ``now``; of ``young_total``, only two minutes."""
+    return {
+        'every_30_s_total{pod="a"}': samples(now, 7200, 30),
+        'every_30_s_total{pod="b"}': samples(now, 3000, 30),
+        'every_15_s_total{pod="a"}': samples(now, 7200, 15),
+        'young_total{pod="a"}': samples(now, 130, 15),
+        'requests_in_progress{pod="a"}': samples(now, 7200, 30, lambda i: float(2 * i % 5)),
+        'restarted_total{pod="a"}': samples(now, 7200, 30, lambda i: float(i % 200)),
+        'resting{pod="a"}': samples(now, 7200, 30, lambda _: 4.0),
+        'memory_bytes{pod="a"}': samples(now, 7200, 30, lambda i: float(i % 12)),
+    }
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrometheusServer]:
-    """A Prometheus with two hours of `HISTORY`."""
-    with prometheus_holding(Path(tmp_path_factory.mktemp("probe")) / "prometheus", HISTORY) as server:
+    """A Prometheus with a `history` up to its start: a whole run of the suite may lie before it."""
+    home = Path(tmp_path_factory.mktemp("probe")) / "prometheus"
+    with prometheus_holding(home, history(time.time())) as server:
         yield server
 
 
