@@ -50,20 +50,18 @@ class RecentLoad:
     newest: Snapshot | None = None
     followed: datetime = EPOCH
 
-    def record(self, history: Series, snapshot: Snapshot, now: datetime, policy: StalePolicy = BY_DEFAULT) -> None:
+    def record(
+        self, history: Series | None, snapshot: Snapshot, now: datetime, policy: StalePolicy = BY_DEFAULT
+    ) -> None:
         """Record the end of ``history``, and the plan and forecast of ``snapshot``, published at ``now``.
 
-        While the model fails, that may be an older plan, kept with another floor. By ``policy`` KEDA was told what the
-        plan before it said.
+        While the model fails, that may be an older plan, kept with another floor; without a history, only the floor of
+        the newest plan is new. By ``policy`` KEDA was told what the plan before it said.
         """
         self.follow(now, policy)
         self.newest = snapshot
-        count = min(max(round(SPAN / history.step), 1), MAX_POINTS)
-        kept = history.values[-count:]
-        known = np.flatnonzero(np.isfinite(kept))
-        kept = kept[known[0] if len(known) else len(kept) :]  # the hours before a new workload are no gap to show
-        self.loads = np.minimum(kept, np.finfo(np.float32).max).astype(np.float32)
-        self.start, self.step = history.time_at(len(history) - len(kept)), history.step
+        if history is not None:
+            self._record_loads(history)
         moment, says = epoch_seconds(now), replicas_at(snapshot, now)
         _cut_after(moment, self.planned_at, self.planned)
         if self.restored_until is not None and moment - self.restored_until > PAUSE:
@@ -71,7 +69,16 @@ class RecentLoad:
         self.restored_until = None
         if not self.planned or self.planned[-1] != says:
             _append(self.planned_at, moment, self.planned, says)
-        self._record_expected(snapshot.forecast, snapshot.lead_time)
+        if history is not None:
+            self._record_expected(snapshot.forecast, snapshot.lead_time)
+
+    def _record_loads(self, history: Series) -> None:
+        count = min(max(round(SPAN / history.step), 1), MAX_POINTS)
+        kept = history.values[-count:]
+        known = np.flatnonzero(np.isfinite(kept))
+        kept = kept[known[0] if len(known) else len(kept) :]  # the hours before a new workload are no gap to show
+        self.loads = np.minimum(kept, np.finfo(np.float32).max).astype(np.float32)
+        self.start, self.step = history.time_at(len(history) - len(kept)), history.step
 
     def _record_expected(self, forecast: Forecast, lead_time: float) -> None:
         index = forecast.index_at(lead_time)
@@ -126,7 +133,7 @@ class RecentLoads:
     policy_of: Callable[[str], StalePolicy] = lambda _: BY_DEFAULT
     _kept: dict[str, RecentLoad] = attrs.field(factory=dict, init=False)
 
-    def record(self, history: Series, snapshot: Snapshot, now: datetime) -> None:
+    def record(self, history: Series | None, snapshot: Snapshot, now: datetime) -> None:
         """See `RecentLoad.record`."""
         if snapshot.workload not in self._kept:
             self._drop(key for key in list(self._kept) if not self.is_known(key))

@@ -91,8 +91,8 @@ class Planner:
 class ForecastLoop:
     """One workload's tick and its parts.
 
-    ``remember`` gets each published plan, the history that it was made from and the time of the tick, for charts;
-    ``tracing`` gets a span for each publication.
+    ``remember`` gets each published plan, the history that it was made from, and the time of the tick, for charts; no
+    history if only the floor of the newest plan was raised. ``tracing`` gets a span for each publication.
     ``series`` watches how many series are summed; ``counter`` recognises a raw counter by its values.
     """
 
@@ -102,7 +102,7 @@ class ForecastLoop:
     store: SnapshotStore
     clock: WallClock
     planner: Planner = attrs.field()
-    remember: Callable[[Series, Snapshot, datetime], None] = lambda _history, _snapshot, _now: None
+    remember: Callable[[Series | None, Snapshot, datetime], None] = lambda _history, _snapshot, _now: None
     tracing: Tracing = NO_TRACING
     series: SeriesWatch = attrs.field(factory=SeriesWatch)
     counter: CounterWatch = attrs.field(factory=CounterWatch)
@@ -122,7 +122,7 @@ class ForecastLoop:
         try:
             read = await self.source.history(now)
         except LowerBoundError as error:
-            error.followed_by = await self._raise_floor(error.history)
+            error.followed_by = await self._raise_floor(error.history, now)
             raise
         previous = self.store.previous(self.workload.name)
         history, found = self._examine(read, previous, now)
@@ -134,7 +134,7 @@ class ForecastLoop:
             raise
         await self._publish(self.planner.plan(history, forecast, previous), history, found, now)
 
-    async def _raise_floor(self, read: Series) -> StoreError | None:
+    async def _raise_floor(self, read: Series, now: datetime) -> StoreError | None:
         """Publish the newest plan again with a higher floor, if the lower bounds in ``read`` need one.
 
         An error is returned, as it would take the place of the one that is being dealt with.
@@ -144,9 +144,11 @@ class ForecastLoop:
         if raised is None:
             return None
         try:
-            await self.store.put(raised)  # of the same time: a newer one of another pod stays
+            is_newest = await self.store.put(raised)  # of the same time: a newer one of another pod stays
         except StoreError as error:
             return error
+        if is_newest:
+            self.remember(None, raised, now)
         return None
 
     def _examine(self, read: Series, previous: Snapshot | None, now: datetime) -> tuple[Series, Findings]:

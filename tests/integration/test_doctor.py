@@ -78,7 +78,14 @@ def policies(url: str) -> str:
     documents: list[dict[str, Any]] = [source]
     for name, query in QUERIES.items():
         # far more than this test requests of Prometheus: its own requests are the load
-        spec = {"query": query, "targetPerPod": 10_000, "step": "5s", "horizon": "10m", "model": "baseline", "window": "1m"}
+        spec = {
+            "query": query,
+            "targetPerPod": 10_000,
+            "step": "5s",
+            "horizon": "10m",
+            "model": "baseline",
+            "window": "1m",
+        }
         spec |= {"window": "14d"} if name == "long" else {}
         documents.append({**common, "kind": "ForecastPolicy", "metadata": {"name": name}, "spec": spec})
     return yaml.safe_dump_all(documents)

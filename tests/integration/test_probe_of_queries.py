@@ -23,9 +23,7 @@ AHEAD = 600
 """Seconds of samples after now, for as long as a test may take."""
 
 
-def samples(
-    now: float, age: float, every: float, value: Callable[[int], float] = float
-) -> list[tuple[float, float]]:
+def samples(now: float, age: float, every: float, value: Callable[[int], float] = float) -> list[tuple[float, float]]:
     """One sample ``every`` seconds, from ``age`` seconds before ``now`` on."""
     return [(now - age + i * every, value(i)) for i in range(int((age + AHEAD) / every))]
 

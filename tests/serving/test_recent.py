@@ -72,6 +72,16 @@ def test_a_plan_that_is_kept_is_recorded_as_it_goes_on() -> None:
     assert recent.expected.tolist() == [300.0], "there is no newer forecast"
 
 
+def test_a_raised_floor_is_part_of_the_plan_from_then_on() -> None:
+    recent, plan = RecentLoad(), at(0, 5)
+    record(recent, history_until(START, 10), plan)
+    loads, expected = recent.loads.tolist(), recent.expected.tolist()
+    recent.record(None, attrs.evolve(plan, floor=8), START + timedelta(minutes=1))
+    assert recent.planned.tolist() == [5, 8]
+    assert recent.planned_at[-1] == (START + timedelta(minutes=1)).timestamp()
+    assert (recent.loads.tolist(), recent.expected.tolist()) == (loads, expected)
+
+
 def test_memory_has_a_bound() -> None:
     recent = RecentLoad()
     for minute in range(2 * MAX_POINTS):

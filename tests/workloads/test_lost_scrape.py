@@ -21,6 +21,7 @@ from kedastral.core.planning.steering import SteeringSettings
 from kedastral.core.serving import OnStale, StalePolicy, decide
 from kedastral.errors import WorkloadError
 from kedastral.models import MODELS
+from kedastral.serving.recent import RecentLoad
 from kedastral.serving.store import MemoryStore
 from kedastral.workloads.guarded_tick import GuardedTick
 from kedastral.workloads.tick import ForecastLoop
@@ -61,6 +62,8 @@ class Site:
     errors: list[str] = attrs.field(factory=list)
     speed: float = 1.0
     store: MemoryStore = attrs.field(factory=MemoryStore)
+    recent: RecentLoad = attrs.field(factory=RecentLoad)
+    """What charts show."""
     tick: GuardedTick = attrs.field(init=False)
 
     @tick.default
@@ -87,6 +90,7 @@ class Site:
             InProcessForecaster(MODELS[self.model].make(), None),
             self.store,
             self,  # type: ignore[arg-type]
+            remember=self.recent.record,
         )
         return GuardedTick(loop, self._note)
 
@@ -191,6 +195,7 @@ async def test_when_samples_are_back_they_raise_the_floor_before_there_is_a_new_
     snapshot = site.store.get("shop")
     assert snapshot is not None
     assert snapshot.observed is not None
+    assert max(site.recent.planned[-2:]) == max(told), "charts show the raised floor"
     told = told_numbers(await site.run(back + 420))
     assert told[-1] >= 2 * NEEDED
     assert set(site.errors) <= {"stale", "empty"}
