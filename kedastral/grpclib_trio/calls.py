@@ -27,7 +27,11 @@ from kedastral.grpclib_trio.transport import TransportStream
 Headers = list[tuple[str, str]]
 
 MAX_STATUS_MESSAGE = 1500
-"""The most characters of a grpc-message: encoding a header takes quadratic time, and clients accept about 8 KiB."""
+"""The most characters of a grpc-message: encoding a header takes quadratic time."""
+
+MAX_ENCODED_MESSAGE = 6000
+"""The most bytes of a grpc-message as it is sent, with three for each byte beyond ASCII: clients accept about 8 KiB of
+trailers, and show nothing of longer ones."""
 
 # A deadline further away than this counts as none: clients without one send years, which would overflow clocks.
 _MAX_TIMEOUT = 365 * 24 * 3600.0
@@ -181,6 +185,17 @@ def _read_deadline(headers: Headers) -> Deadline | None:
     return None if deadline is None or deadline.time_remaining() > _MAX_TIMEOUT else deadline
 
 
+def shorten_message(message: str) -> str:
+    """``message``, with its end replaced by an ellipsis if it is longer than a client accepts."""
+    size = 0
+    for place, character in enumerate(message):
+        is_plain = " " <= character <= "~" and character != "%"
+        size += 1 if is_plain else 3 * len(character.encode("utf-8", "replace"))
+        if place >= MAX_STATUS_MESSAGE or size > MAX_ENCODED_MESSAGE:
+            return message[: place - 1] + "…"
+    return message
+
+
 class Call:
     """Answers one request. :meth:`run` is its task; the other methods may be called from other tasks at any time."""
 
@@ -283,9 +298,7 @@ class Call:
 
     async def _send_status(self, path: str, stream: Stream[Any, Any], error: GRPCError | None) -> None:
         error = error or GRPCError(Status.OK)
-        message = error.message
-        if message is not None and len(message) > MAX_STATUS_MESSAGE:
-            message = message[: MAX_STATUS_MESSAGE - 1] + "…"
+        message = None if error.message is None else shorten_message(error.message)
         try:
             await stream.send_trailing_metadata(
                 status=error.status, status_message=message, status_details=error.details

@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import logging
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 import trio
@@ -148,6 +149,21 @@ async def test_an_error_with_message_and_details_reaches_the_client(start_server
     one = packed.SerializeToString()
     text = "zu früh\n".encode()
     assert details == b"\x08\x09\x12" + bytes([len(text)]) + text + (b"\x1a" + bytes([len(one)]) + one) * 2
+
+
+@pytest.mark.parametrize("character", ["x", "%", "\n", "漢", "😀"])
+async def test_a_long_message_is_cut_to_what_a_client_accepts(start_server: StartServer, character: str) -> None:
+    async def refuse(stream: Any) -> None:
+        await stream.recv_message()
+        raise GRPCError(Status.ABORTED, "begun: " + character * 10_000)
+
+    answer = await (await start_server(SampleService(Measure=refuse))).connect().call("Measure")
+    assert answer.status is Status.ABORTED
+    assert len(answer.message) <= 6100
+    message = unquote(answer.message)
+    assert message.startswith(f"begun: {character * 400}")
+    assert message.endswith(character + "…")
+    assert len(message) <= 1500
 
 
 async def test_long_error_details_are_encoded(start_server: StartServer) -> None:
