@@ -7,6 +7,7 @@ missing or empty. Such a value often ends in a newline, as Secrets do. It may be
 variable was named, so it never appears in an error: KEDA copies errors into events.
 """
 
+import math
 from collections.abc import Mapping
 
 import attrs
@@ -85,3 +86,28 @@ def require_no_conflict(metadata: Mapping[str, str], key: str) -> None:
     conflict = find_conflict(metadata, key)
     if conflict is not None:
         raise BadTriggerError(f"metadata: {conflict}")
+
+
+def read_activation(metadata: Mapping[str, str]) -> float:
+    """The trigger's ``activation``: active above this many replicas. Raises BadTriggerError unless a number >= 0."""
+    require_no_conflict(metadata, "activation")
+    wrong = find_bad_activation(metadata)
+    if wrong is not None:
+        raise BadTriggerError(f"metadata {key_in(metadata, 'activation')!r} {wrong}")
+    return float(find_value(metadata, "activation") or 0)
+
+
+def find_bad_activation(metadata: Mapping[str, str]) -> str | None:
+    """What is wrong with the trigger's ``activation``, in words that follow its key; None if nothing is."""
+    text = find_value(metadata, "activation")
+    if text is None or is_activation(text):
+        return None
+    return f"must be a number of at least 0{describe_value(key_in(metadata, 'activation'), text.strip(), 40)}"
+
+
+def is_activation(text: str) -> bool:
+    """Whether ``text`` is a finite number >= 0; to float() alone, 1_0 and digits of any script are numbers, too."""
+    try:
+        return text.isascii() and "_" not in text and 0 <= float(text) < math.inf
+    except ValueError:
+        return False

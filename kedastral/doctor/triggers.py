@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a trigger for Kedastral says: the address of the scaler, and the workload that its metadata describe."""
 
-import math
 import re
 
 import attrs
 
-from kedastral.core.trigger import FROM_ENV, is_from_variable
+from kedastral.core.trigger import FROM_ENV, is_activation, is_from_variable
 from kedastral.doctor.evidence import Evidence, KedaTrigger, ScalingObject
 from kedastral.errors import ConfigError
 from kedastral.settings.fleet import DataSourceSettings, WorkloadSettings
@@ -33,24 +32,15 @@ def ways_to_connect(evidence: Evidence, one: ScalingObject, trigger: KedaTrigger
 
 def problems_of(evidence: Evidence, one: ScalingObject, trigger: KedaTrigger) -> list[str]:
     """What Kedastral would refuse in the metadata of a trigger, as far as a manifest shows it."""
-    problems = []
-    activation = trigger.metadata.get("activation")
-    if activation is not None and not _is_activation(activation):
-        problems.append("activation must be a number of at least 0")
     if not trigger.describes_workload:
-        return problems
+        activation = trigger.metadata.get("activation")
+        is_bad = activation is not None and not is_activation(activation)
+        return ["activation must be a number of at least 0"] if is_bad else []
     try:
         read_described_workload(evidence, one, trigger)
     except ConfigError as error:
-        problems += error.problems
-    return problems
-
-
-def _is_activation(text: str) -> bool:
-    try:
-        return 0 <= float(text) < math.inf
-    except ValueError:
-        return False
+        return list(error.problems)
+    return []
 
 
 def read_described_workload(evidence: Evidence, one: ScalingObject, trigger: KedaTrigger) -> WorkloadSettings:

@@ -2,7 +2,7 @@
 """KEDA's External Scaler: `Scaler` decides how many replicas KEDA is told, `ExternalScaler` answers the five RPCs."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -26,7 +26,7 @@ from kedastral._proto.externalscaler_pb2 import (
 from kedastral.clock import WallClock
 from kedastral.core.ports import SnapshotReader, WorkloadResolver
 from kedastral.core.serving import Activity, Decision, Mode, StalePolicy, decide, seconds_unchanged
-from kedastral.core.trigger import ObjectRef, describe_value, find_value, key_in, require_no_conflict
+from kedastral.core.trigger import ObjectRef, read_activation
 from kedastral.errors import BadTriggerError, RemoteError, TooManyWorkloadsError, UnknownWorkloadError
 from kedastral.grpclib_trio import FinishedCall
 from kedastral.logs import RepeatLimit, of_many
@@ -104,8 +104,8 @@ class ExternalScaler(ExternalScalerBase):
         """Whether the plan wants more than ``activation`` replicas; never true on a stale plan under default-min."""
         ref = await _receive(stream)
         with _errors_as_status():
-            activation = read_activation(ref.scalerMetadata)
             _, decision = await self._decide(_object_of(ref, stream.peer))
+            activation = read_activation(ref.scalerMetadata)
         await stream.send_message(IsActiveResponse(result=decision.is_active(activation)))
 
     async def StreamIsActive(self, stream: Stream[ScaledObjectRef, IsActiveResponse]) -> None:  # noqa: N802
@@ -115,8 +115,8 @@ class ExternalScaler(ExternalScalerBase):
         """
         ref = await _receive(stream)
         with _errors_as_status():
-            activation = read_activation(ref.scalerMetadata)
             found = await self.scaler.find(_object_of(ref, stream.peer))
+            activation = read_activation(ref.scalerMetadata)
         namespace = ref.namespace[:MAX_NAMESPACE]
         del ref  # there are thousands of these streams, and its metadata may be long
         updates = ActivityUpdates()
@@ -168,6 +168,7 @@ class ExternalScaler(ExternalScalerBase):
     async def _decide(self, ref: ObjectRef) -> tuple[str, Decision]:
         """The requested workload, and what to tell KEDA about it; counted and logged if stale."""
         workload = await self.scaler.find(ref)
+        read_activation(ref.metadata)  # a bad one is an error of every method, whichever KEDA calls first
         decision = self.scaler.decide(workload)
         if decision.stale:
             self._metrics.stale_answers.inc()
@@ -245,21 +246,6 @@ class StaleNumberLog:
         if before is not None and before != now:
             words = "replicas for KEDA %d -> %d, while there is no fresh forecast: %s"
             log.info(words, before, now, decision.reason, extra={"workload": workload})
-
-
-def read_activation(metadata: Mapping[str, str]) -> float:
-    """The trigger's ``activation``: active above this many replicas. Raises BadTriggerError unless a number >= 0."""
-    require_no_conflict(metadata, "activation")
-    said = find_value(metadata, "activation")
-    text = "0" if said is None else said.strip()
-    try:
-        activation = float(text)
-    except ValueError:
-        activation = -1.0
-    if not 0 <= activation < float("inf"):
-        key = key_in(metadata, "activation")
-        raise BadTriggerError(f"metadata {key!r} must be a number of at least 0{describe_value(key, text, 40)}")
-    return activation
 
 
 def _require_replicas(decision: Decision) -> int:

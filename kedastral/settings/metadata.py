@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from kedastral.core.trigger import (
     describe_value,
+    find_bad_activation,
     find_conflict,
     find_value,
     is_from_variable,
@@ -14,7 +15,7 @@ from kedastral.core.trigger import (
     read_value,
 )
 from kedastral.errors import ConfigError
-from kedastral.settings.declarations import ForecastSettings
+from kedastral.settings.declarations import default_window
 from kedastral.settings.fleet import DEFAULT_SOURCE, DataSourceSettings, WorkloadSettings, key_of
 from kedastral.settings.kinds import POLICY_SETTINGS
 from kedastral.settings.layers import Invalid, Layer, RawValue, SourceLocation, describe, parse
@@ -68,7 +69,7 @@ def _read_metadata(metadata: Mapping[str, str]) -> tuple[Layer, list[str]]:
     """The settings of metadata, and all that is wrong with their keys and values."""
     layer = Layer()
     problems: list[str] = []
-    for given_key in metadata:
+    for given_key in sorted(metadata):  # KEDA sends them in another order each time; the errors must not change
         key = plain_key(given_key)
         if key in KEDA_KEYS:
             continue
@@ -83,6 +84,9 @@ def _read_metadata(metadata: Mapping[str, str]) -> tuple[Layer, list[str]]:
             problems += [found.problem] if isinstance(found, Invalid) else []
         elif key not in OWN_KEYS:
             problems.append(f"{_IN_METADATA}: {_refuse_key(key, given_key)}")
+    wrong = find_bad_activation(metadata)
+    if wrong is not None:
+        problems.append(f"{_IN_METADATA}: {key_in(metadata, 'activation')} {wrong}; change it there")
     return layer, problems
 
 
@@ -135,11 +139,12 @@ def read_workload(
     problems += [describe(setting, "is required", None, _METADATA) for setting in resolved.missing]
     whose = f"of {printable(key_of(name, namespace), 100)}"
     problems += merge(check(resolved, RULES, _METADATA, whose))
+    problems += _find_excess(resolved)
     if problems or workload is None or source is None:
         raise ConfigError(problems)
     odd = [one for one in check(resolved, WARNINGS, _METADATA, whose) if _is_of_metadata(resolved, one.name)]
     query, hidden = resolved.values["query"], resolved.given["query"].hidden
-    built = build(
+    return build(
         WorkloadSettings,
         resolved.values,
         query=query,
@@ -150,10 +155,6 @@ def read_workload(
         by_default=resolved.by_default,
         warnings=(*odd, *warn_of_raw_counter(key_of(workload, namespace), query, hidden=hidden)),
     )
-    excess = _find_excess(built.forecast)
-    if excess:
-        raise ConfigError(excess)
-    return built
 
 
 def _is_of_metadata(resolved: Resolved, name: str) -> bool:
@@ -183,15 +184,22 @@ def _find_allowed_source(
     return None
 
 
-def _find_excess(forecast: ForecastSettings) -> list[str]:
+def _find_excess(resolved: Resolved) -> list[str]:
     """The limits that one ScaledObject exceeds, which would be at the expense of the others."""
-    problems = []
-    if forecast.interval < MIN_INTERVAL:
-        must = f"must be at least {write_duration(MIN_INTERVAL)}"
-        problems.append(f"{_IN_METADATA}: interval {must}; change it there")
-    if forecast.history_window / forecast.step > MAX_POINTS:
-        problems.append(
-            f"{_IN_METADATA}: window must be at most {MAX_POINTS} steps of {write_duration(forecast.step)}, "
-            f"got {write_duration(forecast.history_window)!r}; change it there"
-        )
+    values, problems = resolved.values, []
+    if "interval" in values and values["interval"] < MIN_INTERVAL:
+        problems.append(_describe_excess(resolved, "interval", f"must be at least {write_duration(MIN_INTERVAL)}"))
+    if values.keys() >= {"window", "step", "model"}:
+        window = values["window"] or default_window(str(values["model"]), values["step"])
+        if window / values["step"] > MAX_POINTS:
+            must = f"must be at most {MAX_POINTS} steps of {write_duration(values['step'])}"
+            by_default = "" if values["window"] else f", but is {write_duration(window)!r} by default"
+            problems.append(_describe_excess(resolved, "window", must + by_default))
     return problems
+
+
+def _describe_excess(resolved: Resolved, name: str, must: str) -> str:
+    """The line about a setting that exceeds a limit of ScaledObjects; a flag that gives it is fine for others."""
+    raw = resolved.given.get(name)
+    remedy = "" if raw is None or raw.path else f"set {METADATA_KEYS[name].key} in the {_IN_METADATA}"
+    return describe(METADATA_KEYS[name], must, raw, _METADATA, remedy)

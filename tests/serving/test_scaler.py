@@ -262,8 +262,8 @@ async def test_keda_is_told_why_there_is_no_forecast(autojump_clock: MockClock) 
     assert Scaler(store, clock, Failing(frozenset({"shop"}), policy)).decide("shop").reason == ""
 
 
-@pytest.mark.parametrize("method", ["IsActive", "StreamIsActive"])
-@pytest.mark.parametrize("activation", ["", "many", "-1", "nan", "inf", "1,5", "0x10"])
+@pytest.mark.parametrize("method", ["GetMetrics", "IsActive", "StreamIsActive"])
+@pytest.mark.parametrize("activation", ["", "many", "-1", "nan", "inf", "1,5", "0x10", "1_0", "٣"])
 async def test_a_bad_activation_is_an_invalid_argument(
     autojump_clock: MockClock, start: Any, method: str, activation: str
 ) -> None:

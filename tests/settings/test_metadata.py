@@ -63,7 +63,8 @@ def test_keda_may_have_taken_any_value_from_a_variable(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", ["query", "dataSource", "workload", "activation", "targetPerPod"])
 def test_a_value_and_one_of_a_variable_are_one_too_many(key: str) -> None:
-    metadata = {"query": "up"} | dict.fromkeys((key, key + "FromEnv"), "5" if key == "targetPerPod" else "default")
+    value = "5" if key in ("activation", "targetPerPod") else "default"
+    metadata = {"query": "up"} | dict.fromkeys((key, key + "FromEnv"), value)
     assert problems_of(metadata) == [f"trigger metadata: {key} and {key}FromEnv exclude each other; remove one"]
 
 
@@ -86,6 +87,20 @@ def test_the_value_of_a_variable_is_never_shown_where_it_is_wrong() -> None:
     assert "s3" not in "".join(lines)
     [line] = problems_of({"query": "up", "leadTimeFromEnv": "1h"})
     assert line == "trigger metadata: leadTimeFromEnv must be shorter than the horizon (30m); change it there"
+
+
+def test_all_that_is_wrong_is_said_at_once_and_in_the_same_order_however_keda_sends_it() -> None:
+    metadata = {"query": "up", "interval": "1s", "min": "x", "activation": "-1", "dataSource": "y", "Max": "3"}
+    problems = problems_of(metadata)
+    assert sorted(line.split()[2] for line in problems) == ["Max", "activation", "dataSource", "interval", "min"]
+    assert problems_of(dict(reversed(metadata.items()))) == problems
+
+
+def test_a_flag_beyond_the_limits_of_scaledobjects_is_blamed_with_what_the_author_can_do() -> None:
+    assert problems_of({"query": "up"}, fleet_of({"--interval": "1s"})) == [
+        "--interval must be at least 5s; set interval in the trigger metadata"
+    ]
+    assert read({"query": "up", "interval": "10s"}, {"--interval": "1s"}).forecast.interval == 10
 
 
 def test_the_same_metadata_are_the_same_workload() -> None:
@@ -128,9 +143,13 @@ def test_flags_beside_a_named_workload_are_about_that_one_alone() -> None:
         ({"minReplicaCount": "5"}, "minReplicaCount is unknown; did you mean min?"),
         ({"threshold": "5"}, "threshold is unknown; did you mean targetPerPod?"),
         ({"x\ny": "5"}, "x?y is unknown; there are workload, dataSource, query"),
-        ({"interval": "1s"}, "interval must be at least 5s; change it there"),
+        ({"interval": "1s"}, "interval must be at least 5s, got '1s'; change it there"),
         ({"window": "60d"}, "window must be at most 50000 steps of 1m, got '60d'; change it there"),
-        ({"step": "5s", "model": "auto"}, "window must be at most 50000 steps of 5s, got '14d'; change it there"),
+        ({"step": "5s"}, "window must be at most 50000 steps of 5s, but is '14d' by default; set it there"),
+        ({"intervalFromEnv": "1s"}, "intervalFromEnv must be at least 5s; change it there"),
+        ({"activation": "x"}, "activation must be a number of at least 0, got 'x'; change it there"),
+        ({"activation": "1_0"}, "activation must be a number of at least 0, got '1_0'; change it there"),
+        ({"activationFromEnv": "-1"}, "activationFromEnv must be a number of at least 0; change it there"),
         ({"metricType": "Value"}, "metricType is not allowed there; it belongs beside metadata, next to type"),
         ({"modelUrl": "http://evil"}, "modelUrl is not allowed there; addresses are configured where Kedastral runs"),
         ({"serverAddress": "http://evil"}, "serverAddress is not allowed there; addresses are configured"),
