@@ -152,6 +152,15 @@ def test_only_the_clock_reads_wall_time() -> None:
     assert names <= {"perf_counter", "monotonic"}
 
 
+def test_no_two_classes_share_a_name() -> None:
+    places: dict[str, list[str]] = {}
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
 def test_only_the_command_line_prints_or_exits() -> None:
     wrong = [
         f"{path.relative_to(ROOT)}:{call.lineno}"

@@ -63,7 +63,7 @@ class Outlook(StrEnum):
 
 
 @attrs.frozen
-class Findings:
+class ComparedSettings:
     """The replayed settings that a verdict compares.
 
     ``hpa`` is the status quo: the plain HPA at its usual target, or at the highest usable one. ``near`` is the setting
@@ -125,7 +125,7 @@ def decide(
     *,
     enough: bool = True,
     minutes: float = math.inf,
-) -> Findings:
+) -> ComparedSettings:
     """The findings from the ``results`` of every policy.
 
     ``sums`` are their points with the sums of several workloads. ``minutes`` were judged, and ``enough`` says whether
@@ -148,7 +148,9 @@ def decide(
     return attrs.evolve(findings, only=find_only(results, findings.take.point, hpa, minutes)) if enough else findings
 
 
-def _decide_by_level(results: Sequence[PolicyResult], keeping: Keeping, hpa: Point, *, enough: bool) -> Findings:
+def _decide_by_level(
+    results: Sequence[PolicyResult], keeping: Keeping, hpa: Point, *, enough: bool
+) -> ComparedSettings:
     """The findings where the question is what keeps the service level in force for the fewest pod-hours."""
     ours = next(result for result in results if result.policy.name == KEDASTRAL)
     usual = next(result for result in results if result.policy.name == HPA)
@@ -160,7 +162,7 @@ def _decide_by_level(results: Sequence[PolicyResult], keeping: Keeping, hpa: Poi
         rival = Rival(keeping.rival.policy, _at(points, keeping.rival.point.knob))
     if advised.knob >= 1 and keeping.steered is not None:
         level = _at(ours.points, keeping.steered.knob)
-    return Findings(
+    return ComparedSettings(
         outlook,
         usual.point,
         hpa,
@@ -183,7 +185,7 @@ def outlook_by_level(keeping: Keeping) -> Outlook:
     return Outlook.WORSE if ours is None or rival.point.cost <= CHEAPER * ours.cost else Outlook.EVEN
 
 
-def _decide_by_hpa(results: Sequence[PolicyResult], hpa: Point, *, enough: bool) -> Findings:
+def _decide_by_hpa(results: Sequence[PolicyResult], hpa: Point, *, enough: bool) -> ComparedSettings:
     """The findings where the question is what serves as well as the plain HPA of today."""
     ours = next(result for result in results if result.policy.name == KEDASTRAL)
     usual = next(result for result in results if result.policy.name == HPA)
@@ -193,7 +195,7 @@ def _decide_by_hpa(results: Sequence[PolicyResult], hpa: Point, *, enough: bool)
         outlook = outlook_of(ours.points, advised, near, rival, hpa, _points_of_rivals(results))
     is_better = outlook is Outlook.BETTER
     flat = None if is_better else find_flat(results, rival, hpa)
-    return Findings(
+    return ComparedSettings(
         outlook,
         usual.point,
         hpa,

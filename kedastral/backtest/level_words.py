@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import attrs
 
 from kedastral.backtest.comparison import HPA, KEDASTRAL, ROUNDED, Rival
-from kedastral.backtest.decision import Findings, Outlook
+from kedastral.backtest.decision import ComparedSettings, Outlook
 from kedastral.backtest.keeping import Keeping
 from kedastral.backtest.quoted import Quoted
 from kedastral.backtest.wording import capital, join_words, name_hpa, name_rival, say_cost, show_percents, show_unserved
@@ -17,7 +17,7 @@ from kedastral.simulation.curves import Point
 class LevelWords:
     """The sentences about the service level of ``keeping``, which the ``findings`` follow if anything keeps it."""
 
-    findings: Findings
+    findings: ComparedSettings
     keeping: Keeping
     quoted: Quoted
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 import attrs
 
 from kedastral.backtest.comparison import HPA, KEDASTRAL, LAST_WEEK, LEVEL_KNOB, PolicyComparison, PolicyResult
-from kedastral.backtest.decision import SAME_COST, USABLE, Findings, Outlook, decide
+from kedastral.backtest.decision import SAME_COST, USABLE, ComparedSettings, Outlook, decide
 from kedastral.backtest.error_budget import explain_provisional, explain_too_little, judged_minutes
 from kedastral.backtest.level_words import LevelWords
 from kedastral.backtest.max_too_low import explain_higher_max, explain_max_too_low, is_max_too_low
@@ -109,7 +109,7 @@ def is_steered(results: Sequence[PolicyResult]) -> bool:
 class VerdictWords:
     """Puts ``findings`` into words: a pure function of the replayed points. For ``steered`` see `is_steered`."""
 
-    findings: Findings
+    findings: ComparedSettings
     judged: Sequence[JudgedPoints]
     steered: bool
 

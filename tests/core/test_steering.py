@@ -33,7 +33,7 @@ from kedastral.core.planning.steering import (
     longest_gap,
     next_peak_hold,
     rate_of,
-    ready_during,
+    recommended_for,
     safety_factor_of,
 )
 from kedastral.core.series import Series, epoch_seconds
@@ -53,6 +53,13 @@ def factor_after(
 
 def recommendations(*replicas: int, first: float = 0.0, apart: float = 60.0) -> tuple[Recommendation, ...]:
     return tuple(Recommendation(ZERO + first + i * apart, count) for i, count in enumerate(replicas))
+
+
+def ready_during(
+    published: tuple[Recommendation, ...], at: float, step: float, settings: SteeringSettings
+) -> int | None:
+    """The pods Ready in the step that begins at ``at``, None if unknown."""
+    return min((entry.replicas for entry in recommended_for(published, at, step, settings)), default=None)
 
 
 def test_a_minute_short_of_pods_raises_the_factor_a_hundred_good_ones_take_it_back() -> None:

@@ -372,13 +372,6 @@ def would_other_days_help(outcome: StepOutcome, factor: float, settings: Steerin
     )
 
 
-def ready_during(
-    published: tuple[Recommendation, ...], at: float, step: float, settings: SteeringSettings
-) -> int | None:
-    """The pods Ready in the step that begins at ``at``: the fewest of `recommended_for`, None if that is empty."""
-    return min((entry.replicas for entry in recommended_for(published, at, step, settings)), default=None)
-
-
 def recommended_for(
     published: tuple[Recommendation, ...], at: float, step: float, settings: SteeringSettings
 ) -> list[Recommendation]:
