@@ -6,13 +6,15 @@ import logging
 import socket
 import threading
 from collections.abc import Callable
+from typing import cast
 
+import attrs
 import pytest
 import trio
 from quart_trio import QuartTrio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from kedastral.app import MAX_STOP_SECONDS, App, HttpPart, Service, run_until_signal
+from kedastral.app import MAX_STOP_SECONDS, App, GrpcPart, HttpPart, Service, run_until_signal
 from kedastral.clock import SystemClock
 from kedastral.logs import GATHER_FOR, SHOWN_ALONE, configure_logging, of_many
 from kedastral.serving.metrics import Metrics
@@ -95,6 +97,24 @@ async def test_it_stops_while_the_files_are_read_once_more(autojump_clock: MockC
             await stop(app, nursery)
     finally:
         may_end.set()
+
+
+async def test_it_ends_in_time_even_if_a_server_never_drains(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def serve_forever(*_: object, task_status: trio.TaskStatus[None]) -> None:
+        task_status.started()
+        await trio.sleep_forever()
+
+    monkeypatch.setattr("kedastral.app.serve_grpc", serve_forever)
+    app = attrs.evolve(make_app(), grpc=cast("GrpcPart", object()))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(app.run)
+        app.stopping.set()
+        with trio.fail_after(MAX_STOP_SECONDS + 0.5):
+            while nursery.child_tasks:  # noqa: ASYNC110 - a nursery has no event
+                await trio.sleep(MAX_STOP_SECONDS / 100)
+    assert "not everything stopped" in caplog.text
 
 
 @pytest.mark.usefixtures("restore_logging")
