@@ -26,6 +26,7 @@ from kedastral.settings.declarations import ScaledObjectSettings
 from kedastral.settings.fleet import WorkloadSettings
 from kedastral.settings.load import load
 from kedastral.settings.rules import Finding
+from kedastral.settings.types import Name
 from kedastral.workloads.fleet import Fleet
 from kedastral.workloads.runner import WorkloadRunner
 from kedastral.workloads.scaledobject_workloads import (
@@ -127,6 +128,16 @@ async def test_a_scaled_object_brings_its_workload_at_the_first_question(autojum
     assert rig.resolver.policy_of("a/web").stale_after == 7.0
 
 
+async def test_only_the_listed_namespaces_may_describe_workloads(autojump_clock: MockClock, rig: Rig) -> None:
+    rules = ScaledObjectSettings(scaledobject_namespaces=(Name("a"), Name("c")))
+    rig.resolver.reader = TriggerReader(CONFIGURED, rules)
+    assert await rig.ask(query="up", namespace="a") == "a/web"
+    with pytest.raises(BadTriggerError, match="ScaledObjects of namespace 'b' may not define workloads here"):
+        await rig.ask(query="up", namespace="b")
+    rig.resolver.reader = TriggerReader(CONFIGURED, ScaledObjectSettings())  # without a list: all
+    assert await rig.ask(query="up", namespace="b") == "b/web"
+
+
 async def test_the_same_metadata_are_read_once(autojump_clock: MockClock, rig: Rig) -> None:
     for _ in range(5):
         await rig.ask(query="up")
@@ -153,7 +164,7 @@ async def test_what_nobody_asks_for_is_forgotten_after_an_hour_and_may_come_agai
     rig.fleet.put(rig.runner("configured"))
     await rig.ask(query="up")
     await rig.ask(query="up", workload="busy")
-    for _ in range(int(REMOVE_AFTER / 30) - 1):
+    for _ in range(3600 // 30 - 1):
         await trio.sleep(30)
         assert "a/web" in rig.fleet.runners
         await rig.ask(query="up", workload="busy")
