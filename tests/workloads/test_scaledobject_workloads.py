@@ -138,6 +138,16 @@ async def test_only_the_listed_namespaces_may_describe_workloads(autojump_clock:
     assert await rig.ask(query="up", namespace="b") == "b/web"
 
 
+async def test_a_warning_about_metadata_is_not_repeated_at_each_reload(
+    autojump_clock: MockClock, rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.resolver.reader = TriggerReader(CONFIGURED, ScaledObjectSettings())
+    await rig.ask(query="up")
+    for _ in range(3):
+        await rig.resolver.reread()
+    assert caplog.text.count("targetPerPod is not given") == 1
+
+
 async def test_the_same_metadata_are_read_once(autojump_clock: MockClock, rig: Rig) -> None:
     for _ in range(5):
         await rig.ask(query="up")
