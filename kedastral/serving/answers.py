@@ -54,11 +54,9 @@ def answer_error(status: int, words: str) -> Response:
     return answer_json(status, {"error": words})
 
 
-def find_unknown(given: Iterable[str], known: Collection[str]) -> list[str]:
-    """A line for each query parameter that is not ``known``, five at most: ignored, it would seem to have an effect."""
-    names = f"known are {', '.join(known)}" if known else "there are none here"
-    unknown = (name for name in given if name not in known)
-    return [f"the query parameter {printable(name, 100)!r} is unknown; {names}" for name in islice(unknown, 5)]
+def find_unknown(given: Iterable[str], known: Collection[str]) -> list[JsonValue]:
+    """The query parameters that are not ``known``, five at most."""
+    return [printable(name, 100) for name in islice((name for name in given if name not in known), 5)]
 
 
 def mark_stale(response: Response, *, stale: bool) -> Response:

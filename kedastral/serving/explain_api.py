@@ -42,7 +42,6 @@ def add_explain(app: QuartTrio, view: SnapshotView, failing: Callable[[], Mappin
     async def show_explanation() -> Response:
         workload = request.args.get("workload", "").strip()
         other, problems = read_settings_to_try(request.args)
-        problems += find_unknown(request.args, ("workload", *TRIED))
         snapshot = view.reader.get(workload) if workload else None
         if not workload:
             problems.insert(0, "the query parameter workload is required")
@@ -53,13 +52,15 @@ def add_explain(app: QuartTrio, view: SnapshotView, failing: Callable[[], Mappin
         if snapshot is None:
             return answer_error(404, "snapshot not found")
         now, policy = view.clock.now(), view.policy_of(workload)
-        response = await answers.answer_json(partial(_explain, snapshot, other, now, policy, failing().get(workload)))
+        ignored = find_unknown(request.args, ("workload", *TRIED))
+        explained = partial(_explain, snapshot, other, now, policy, failing().get(workload))
+        response = await answers.answer_json(lambda: explained() | ({"ignored": ignored} if ignored else {}))
         return mark_stale(response, stale=policy.is_stale(snapshot, now))
 
 
 def _explain(
     snapshot: Snapshot, other: OtherSettings, now: datetime, policy: StalePolicy, failure: Failure | None
-) -> JsonValue:
+) -> dict[str, JsonValue]:
     document: dict[str, JsonValue] = write_explanation(explain(snapshot, now, policy, failure))
     if not other.is_empty:
         document["whatIf"] = write_explanation(explain(what_if(snapshot, other), now, policy, failure))

@@ -86,7 +86,10 @@ TOKEN_WANTED = _error("the bearer token is missing or wrong", CHALLENGE)
 PAGE: Mapping[str, JsonValue] = {"text/html": TEXT}
 PATH_PARAMETERS: Mapping[str, str] = {"workload": "the key: namespace/name, or the name alone", "name": "its name"}
 EXPLANATION: JsonValue = {"$ref": "#/components/schemas/Explanation"}
-EXPLAINED: JsonValue = {"allOf": [EXPLANATION], "properties": {"whatIf": EXPLANATION}}
+EXPLAINED: JsonValue = {
+    "allOf": [EXPLANATION],
+    "properties": {"whatIf": EXPLANATION, "ignored": {"type": "array", "items": TEXT, "minItems": 1}},
+}
 TRIED: Mapping[str, str] = {
     "leadTime": "the lead time to try, written as in the setting: 300s or 5m",
     "targetPerPod": "the target per pod to try",
@@ -117,7 +120,7 @@ ENDPOINTS: Mapping[str, Endpoint] = {
         {
             HTTPStatus.OK: Answer("the explanation", {JSON: EXPLAINED}, STALE),
             HTTPStatus.BAD_REQUEST: _error(
-                "no workload was given, a setting or a parameter is wrong or unknown, or the request is not HTTP/1.1"
+                "no workload was given, a setting or a parameter is wrong, or the request is not HTTP/1.1"
             ),
             HTTPStatus.NOT_FOUND: _error("there is no snapshot of that workload, or none yet"),
         },

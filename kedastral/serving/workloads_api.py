@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import attrs
 import numpy as np
 import trio
-from quart import Response, request
+from quart import Response
 from quart_trio import QuartTrio
 
 from kedastral.cooperative import TimeSlice
@@ -20,7 +20,7 @@ from kedastral.core.planning.steering import DAY_MINUTES, SteeringState
 from kedastral.core.planning.uncertainty import QUANTILES
 from kedastral.core.series import EPOCH, epoch_seconds
 from kedastral.core.serving import Mode, Snapshot, StalePolicy, decide, replicas_at
-from kedastral.serving.answers import LongAnswers, answer_error, answer_json, find_unknown, mark_stale
+from kedastral.serving.answers import LongAnswers, answer_error, answer_json, mark_stale
 from kedastral.serving.recent import RecentLoad, RecentLoads
 from kedastral.serving.view import SnapshotView
 from kedastral.wire import JsonValue, dump_json, write_explanation, write_snapshot, write_time
@@ -307,14 +307,10 @@ def add_workloads(app: QuartTrio, view: WorkloadsView, warnings: Callable[[], Se
 
     @app.get("/api/workloads", provide_automatic_options=False)
     async def show_workloads() -> Response:
-        if unknown := find_unknown(request.args, ()):
-            return answer_error(400, "; ".join(unknown))
         return Response(await rows.write(), content_type="application/json")
 
     @app.get("/api/workloads/<path:workload>", provide_automatic_options=False)
     async def show_workload(workload: str) -> Response:
-        if unknown := find_unknown(request.args, ()):
-            return answer_error(400, "; ".join(unknown))
         snapshot = view.snapshots.reader.get(workload)
         if snapshot is None and workload not in set(view.keys()):
             return answer_error(404, "there is no such workload")

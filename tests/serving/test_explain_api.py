@@ -107,7 +107,6 @@ async def test_every_wrong_parameter_is_reported_at_once(autojump_clock: MockClo
         ("&min=9&max=3", r"min \(9\) must not be above max \(3\)"),
         ("&serviceLevel=0.99", "serviceLevel needs the model auto"),
         ("&serviceLevel=0.99&headroom=2", "exclude each other"),
-        ("&at=2026-03-02T03:10:00Z", "the query parameter 'at' is unknown; known are workload, leadTime, targetPerPod"),
     ],
 )
 async def test_what_cannot_be_tried_on_this_plan_is_a_bad_request(
@@ -116,6 +115,18 @@ async def test_what_cannot_be_tried_on_this_plan_is_a_bad_request(
     status, document = await ask(await make_app(), "?workload=shop" + query)
     assert status == 400
     assert re.search(words, document["error"])
+
+
+async def test_an_unknown_query_parameter_is_ignored_and_named(autojump_clock: MockClock) -> None:
+    app = await make_app()
+    status, document = await ask(app, "?workload=shop")
+    assert (status, "ignored" in document) == (200, False)
+    more = "&at=2026-03-02T03:10:00Z&%1B=&" + "&".join(f"p{n}" for n in range(99))
+    status, with_more = await ask(app, "?workload=shop&max=3" + more)
+    assert status == 200
+    assert with_more["ignored"] == ["at", "?", "p0", "p1", "p2"]
+    assert with_more["sentence"] == document["sentence"]
+    assert "whatIf" in with_more
 
 
 async def test_a_plan_that_another_process_made_is_explained_in_part(autojump_clock: MockClock) -> None:
