@@ -15,22 +15,21 @@ import attrs
 import numpy as np
 
 from benchmarks.traces import Trace
-from kedastral.backtest.comparison import HPA, RIVALS, STEERED_SETTINGS, policies_to_compare
+from kedastral.backtest.comparison import HPA, RIVALS, STEERED_SETTINGS, goal_at, policies_to_compare
 from kedastral.backtest.workloads import ReplaySettings, Scenario
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.data_quality.outliers import screen
 from kedastral.core.forecast import Forecast
-from kedastral.core.planning.service_level import ServiceLevelSettings
-from kedastral.core.planning.steering import SteeringSettings
 from kedastral.core.planning.uncertainty import FIRST_WINDOWS
 from kedastral.core.ports import Model
 from kedastral.core.series import Floats, Series
 from kedastral.core.serving import StalePolicy
+from kedastral.core.steps import lead_steps_of
 from kedastral.models import MODELS
 from kedastral.settings.declarations import PlanSettings
 from kedastral.simulation.cluster import KedaTiming
 from kedastral.simulation.curves import Point, point_of
-from kedastral.simulation.policies import ForecastSchedule, Reactive, ServiceLevelPolicy
+from kedastral.simulation.policies import ForecastSchedule, Reactive, ServiceLevelPolicy, Serving
 from kedastral.simulation.replay import Cluster, Outcome, replay, replay_oracle
 from kedastral.simulation.trial import Scaling, Trial, scale_trace
 
@@ -163,25 +162,18 @@ def replay_level(level: float, model: Model, trial: Trial, cluster: Cluster, ora
 
 
 def steered(level: float, model: Model, trial: Trial, lead_time: float) -> ServiceLevelPolicy:
-    """The product, steered to ``level``, which is one of `STEERED_SETTINGS`."""
-    headroom = level if level >= 1 else None
-    service_level = 0.99 if headroom else level
-    steering = SteeringSettings(plan_for(trial), service_level, lead_time, stale_after=2 * trial.demand.step)
-    return ticking(model, ServiceLevelSettings(steering, headroom), trial)
+    """The product with one tick per step, steered to ``level``, which is one of `STEERED_SETTINGS`."""
+    step, plan = trial.demand.step, plan_for(trial)
+    steps = lead_steps_of(lead_time, step) + plan.prewarm_steps  # a replay that ticks every step never reads beyond
+    reading = ForecastSchedule(window=WINDOW, horizon=steps * step, interval=step)
+    serving = Serving(lead_time, stale=StalePolicy(stale_after=2 * step))
+    return ServiceLevelPolicy(model, plan, goal_at(level), reading, serving)
 
 
 def plan_for(trial: Trial) -> PlanPolicy:
     """The plan policy for a trial's pods, with the default prewarm."""
     prewarm_steps = PlanSettings().prewarm_at(trial.demand.step)
     return PlanPolicy(trial.target_per_pod, bounds=BOUNDS, prewarm_steps=prewarm_steps)
-
-
-def ticking(model: Model, settings: ServiceLevelSettings, trial: Trial) -> ServiceLevelPolicy:
-    """A policy with one tick per step."""
-    step = trial.demand.step
-    horizon = settings.window(step) * step  # a replay that ticks every step never reads beyond
-    reading = ForecastSchedule(window=WINDOW, horizon=horizon, interval=step)
-    return ServiceLevelPolicy(model, settings, reading, StalePolicy(stale_after=2 * step))
 
 
 def cluster_for(trial: Trial, lead_time: float) -> Cluster:

@@ -36,8 +36,7 @@ from kedastral.adapters.prometheus.range_queries import RangeQuery
 from kedastral.adapters.prometheus.source import PrometheusSource
 from kedastral.clock import SystemClock
 from kedastral.core.capacity import PlanPolicy
-from kedastral.core.planning.service_level import ServiceLevelSettings
-from kedastral.core.planning.steering import SteeringSettings
+from kedastral.core.planning.service_level import ServiceLevelGoal
 from kedastral.core.ports import MetricSource
 from kedastral.core.series import Series
 from kedastral.models.auto import AutoModel
@@ -111,9 +110,7 @@ async def _open_spans() -> None:
 
 
 def _make_loop(source: MetricSource) -> ForecastLoop:
-    policy = PlanPolicy()
-    steered = ServiceLevelSettings(SteeringSettings(policy))
-    workload = Workload(WORKLOAD, "load", steps=30, lead_time=300, policy=policy, service_level=steered)
+    workload = Workload(WORKLOAD, "load", 30, 300.0, PlanPolicy(), goal=ServiceLevelGoal())
     forecaster = InProcessForecaster(AutoModel(), trio.CapacityLimiter(1))
     planner = Planner(workload, lambda: None)
     return ForecastLoop(workload, source, forecaster, MemoryStore(), SystemClock(), planner)

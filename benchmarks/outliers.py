@@ -21,13 +21,12 @@ from rich.table import Table
 
 from benchmarks.closed_loop_study import BOUNDS, HORIZON_STEPS, WINDOW, cluster_for, plan_for
 from benchmarks.traces import Trace, TracesError, find_traces, read_trace, require_readable
-from kedastral.core.planning.service_level import ServiceLevelSettings
-from kedastral.core.planning.steering import SteeringSettings
+from kedastral.core.planning.service_level import ServiceLevelGoal
 from kedastral.core.series import Floats, Series
 from kedastral.core.serving import StalePolicy
 from kedastral.models.auto import AutoModel
 from kedastral.simulation.hpa import HpaBehavior, HpaMetric
-from kedastral.simulation.policies import ForecastSchedule, ServiceLevelPolicy
+from kedastral.simulation.policies import ForecastSchedule, ServiceLevelPolicy, Serving
 from kedastral.simulation.replay import Outcome, replay
 from kedastral.simulation.trial import MetricsPipeline, Scaling, Trial, View, scale_trace
 
@@ -121,9 +120,9 @@ def policy_for(trial: Trial, *, screened: bool = True) -> ServiceLevelPolicy:
     step = trial.demand.step
     # the greatest age of the newest trusted value: the source, which sees all values, decides what is stale
     oldest = trial.pipeline.late + 2 * step
-    steering = SteeringSettings(plan_for(trial), LEVEL, LEAD, stale_after=oldest)
     reading = ForecastSchedule(window=WINDOW, horizon=HORIZON_STEPS * step, interval=step, screened=screened)
-    return ServiceLevelPolicy(AutoModel(), ServiceLevelSettings(steering), reading, StalePolicy(stale_after=oldest))
+    serving = Serving(LEAD, stale=StalePolicy(stale_after=oldest))
+    return ServiceLevelPolicy(AutoModel(), plan_for(trial), ServiceLevelGoal(LEVEL), reading, serving)
 
 
 def newest_days(trace: Trace, days: float) -> Trial:

@@ -25,8 +25,7 @@ from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.data_quality.outliers import ScreenedHistory, screen
 from kedastral.core.planning.calibration import warm_up
 from kedastral.core.planning.planner import Workload, plan_step
-from kedastral.core.planning.service_level import ServiceLevelSettings
-from kedastral.core.planning.steering import SteeringSettings
+from kedastral.core.planning.service_level import ServiceLevelGoal
 from kedastral.core.series import Floats, Series
 from kedastral.models.auto import AutoModel
 
@@ -71,14 +70,15 @@ class Life:
     def __init__(self, step: float, days: int) -> None:
         self.step, self.points, self.at = step, round(days * 86400 / step), 0
         policy = PlanPolicy(100.0, bounds=ReplicaBounds(2, 50))
-        self.steered = ServiceLevelSettings(SteeringSettings(policy), interval=INTERVAL)
-        self.workload = Workload("w", "m", STEPS, 300.0, policy, service_level=self.steered)
+        self.workload = Workload("w", "m", STEPS, 300.0, policy, goal=ServiceLevelGoal(), interval=INTERVAL)
         self.model, self.snapshot = AutoModel(), None  # type: AutoModel, Snapshot | None
         self.history = self._read()
 
     def learn(self) -> None:
         """The first fit, and the first tick."""
-        window, lead_steps = self.steered.window(self.step), self.steered.lead_steps(self.step)
+        steered = self.workload.service_level
+        assert steered is not None
+        window, lead_steps = steered.window(self.step), steered.lead_steps(self.step)
         learnt = warm_up(self.model, self.history, STEPS, window, lead_steps=lead_steps, made_at=self.now)
         forecast = self.model.recall(self.history, self.now, STEPS)
         self.snapshot = plan_step(self.workload, self.history, forecast, None, learnt)

@@ -12,8 +12,7 @@ import attrs
 
 from kedastral.backtest.workloads import Scenario
 from kedastral.core.capacity import round_replicas
-from kedastral.core.planning.service_level import ServiceLevelSettings
-from kedastral.core.planning.steering import SteeringSettings
+from kedastral.core.planning.service_level import ServiceLevelGoal
 from kedastral.core.series import MINUTE
 from kedastral.core.steps import WHOLE_WITHIN
 from kedastral.settings.types import write_duration
@@ -55,6 +54,11 @@ RIVALS = (HPA, LAST_WEEK, FIXED)
 """The alternatives to Kedastral, each at any setting of its knob."""
 ROUNDED = 0.005
 """Ratios this close to 1 are shown as the same and count as equal."""
+
+
+def goal_at(setting: float) -> ServiceLevelGoal:
+    """The goal of a policy that can be steered at one of `STEERED_SETTINGS`."""
+    return ServiceLevelGoal(setting) if setting < 1 else ServiceLevelGoal(headroom=setting)
 
 
 @attrs.frozen
@@ -271,24 +275,17 @@ def _shown_point(policy: SweptPolicy, points: Sequence[Point]) -> Point:
 
 
 def _make_kedastral(scenario: Scenario, headroom: float) -> Policy:
-    if scenario.settings.calibrated:
-        return _make_calibrated(scenario, SteeringSettings(scenario.plan(1.0)), headroom)
     settings = scenario.settings
+    if settings.calibrated:
+        return _make_steered(scenario, headroom)
     return Kedastral(scenario.model, scenario.plan(headroom), settings.schedule, settings.serving)
 
 
 def _make_steered(scenario: Scenario, setting: float) -> Policy:
-    if setting >= 1:
-        return _make_calibrated(scenario, SteeringSettings(scenario.plan(1.0)), setting)
-    return _make_calibrated(scenario, SteeringSettings(scenario.plan(1.0), setting), None)
-
-
-def _make_calibrated(scenario: Scenario, steering: SteeringSettings, headroom: float | None) -> Policy:
     """The policy of a model whose plan follows the uncertainty of its forecasts, as in ``kedastral run``."""
-    serving = scenario.settings.serving
-    timed = attrs.evolve(steering, lead_time=serving.lead_time, stale_after=serving.stale.stale_after)
-    settings = ServiceLevelSettings(timed, headroom, serving.reactive_headroom)
-    return ServiceLevelPolicy(scenario.model, settings, scenario.settings.schedule, serving.stale)
+    settings = scenario.settings
+    plan, goal = scenario.plan(1.0), goal_at(setting)
+    return ServiceLevelPolicy(scenario.model, plan, goal, settings.schedule, settings.serving)
 
 
 def _make_far_end(scenario: Scenario, headroom: float) -> Policy:

@@ -12,7 +12,7 @@ import trio
 from kedastral.adapters.csv import ExportReading, read_export
 from kedastral.adapters.prometheus.range_queries import WHOLE_HISTORY_TIMEOUT, PrometheusHistory, RangeQuery
 from kedastral.clock import SystemClock
-from kedastral.core.capacity import PlanPolicy, ReplicaBounds
+from kedastral.core.capacity import PlanPolicy
 from kedastral.core.data_quality.raw_counter import find_counter
 from kedastral.core.ports import Model
 from kedastral.core.series import DAY, Bools, Series, align_down
@@ -434,25 +434,16 @@ def _explain_unfit(name: str, series: Series, rules: Scaling) -> UnfitHistoryErr
 
 def replay_settings_of(settings: ReplayableSettings, rules: BacktestRules, step: float) -> ReplaySettings:
     """The settings in the form that the simulation needs."""
-    forecast, serving, plan = settings.forecast, settings.serving, settings.plan
-    bounds = ReplicaBounds(plan.min_replicas, plan.max_replicas)
-    floor = serving.reactive_headroom if serving.reactive_floor else None
+    forecast, serving = settings.forecast, settings.serving
+    plan = attrs.evolve(settings.plan, target_per_pod=1.0).policy(step)
     calibrated = MODELS[str(forecast.model)].plans_by_service_level
     return ReplaySettings(
-        PlanPolicy(
-            1.0,
-            plan.fixed_headroom,
-            bounds,
-            plan.up_max_factor,
-            plan.down_max_pct,
-            plan.prewarm_at(step),
-            plan.rounding,
-        ),
+        plan,
         calibrated,
-        settings.level.service_level if calibrated and plan.headroom is None else None,
+        settings.level.service_level if calibrated and settings.plan.headroom is None else None,
         ForecastSchedule(max(forecast.history_window, step), forecast.horizon, forecast.interval),
-        Serving(serving.lead_time, floor, settings.stale.policy()),
-        Cluster(serving.lead_time, bounds, _timing_of(rules), _behavior_of(rules)),
+        Serving(serving.lead_time, serving.floor_headroom, settings.stale.policy()),
+        Cluster(serving.lead_time, plan.bounds, _timing_of(rules), _behavior_of(rules)),
     )
 
 

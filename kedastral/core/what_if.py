@@ -60,8 +60,7 @@ def what_if(snapshot: Snapshot, other: OtherSettings) -> Snapshot:
     before = make_stages(basis, snapshot.forecast)
     stages, report = make_stages(changed, snapshot.forecast), snapshot.service_level
     if isinstance(changed, SteeredBasis) and report is not None:
-        level = changed.settings.steering.service_level if changed.settings.headroom is None else None
-        report = attrs.evolve(report, upper=stages.upper, factor=stages.factor, level=level)
+        report = attrs.evolve(report, upper=stages.upper, factor=stages.factor, level=changed.settings.level)
     floor = stages.floor
     if floor is not None and snapshot.floor is not None and before.floor is not None and snapshot.floor > before.floor:
         floor = bounds.clamp(max(floor, snapshot.floor))  # kept while the data source gives partial answers

@@ -206,6 +206,11 @@ class LeadSettings:
         between(1, MAX_HEADROOM),
     )
 
+    @property
+    def floor_headroom(self) -> float | None:
+        """The headroom of the reactive floor; None if there is none."""
+        return self.reactive_headroom if self.reactive_floor else None
+
 
 @attrs.frozen(kw_only=True, field_transformer=declare)
 class ServingSettings(LeadSettings):

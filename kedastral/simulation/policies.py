@@ -25,7 +25,7 @@ from kedastral.core.data_quality.settling import stale_age
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.calibration import warm_up
 from kedastral.core.planning.planner import Workload, plan_step, plan_step_without_model
-from kedastral.core.planning.service_level import ServiceLevelSettings, ServiceLevelState
+from kedastral.core.planning.service_level import ServiceLevelGoal, ServiceLevelState
 from kedastral.core.planning.status import model_failed
 from kedastral.core.planning.uncertainty import UncertaintyState
 from kedastral.core.ports import Model
@@ -79,8 +79,8 @@ def read_history(view: View, schedule: ForecastSchedule, stale_after: float) -> 
 class Ticks:
     """The service's tick, replayed: history -> forecast -> plan -> snapshot; keeps the newest snapshot.
 
-    ``service_level`` None plans with the headroom of ``policy``. With a service level the first tick also judges the
-    forecasts that the model would have made before, as the service does while it fits the model.
+    ``goal`` None plans with the headroom of ``policy``. With a goal the first tick also judges the forecasts that the
+    model would have made before, as the service does while it fits the model.
     """
 
     def __init__(
@@ -89,13 +89,13 @@ class Ticks:
         policy: PlanPolicy,
         schedule: ForecastSchedule,
         serving: Serving,
-        service_level: ServiceLevelSettings | None = None,
+        goal: ServiceLevelGoal | None = None,
     ) -> None:
         self._model = model
         self._schedule = schedule
         self._workload = Workload(
-            "replay", "demand", 1, serving.lead_time, policy, serving.reactive_headroom, service_level,
-            stale=serving.stale, interval=schedule.interval,
+            "replay", "demand", 1, serving.lead_time, policy, serving.reactive_headroom, goal, serving.stale,
+            schedule.interval,
         )  # fmt: skip
         self._beats = BeatsAtSyncs(schedule.interval)
         self._learnt: UncertaintyState | None = None
@@ -184,15 +184,14 @@ class ServiceLevelPolicy:
     def __init__(
         self,
         model: Model,
-        settings: ServiceLevelSettings,
+        plan: PlanPolicy,
+        goal: ServiceLevelGoal = ServiceLevelGoal(),  # noqa: B008 - frozen
         reading: ForecastSchedule = ForecastSchedule(),
-        stale: StalePolicy = StalePolicy(),  # noqa: B008 - frozen
+        serving: Serving = Serving(),
     ) -> None:
         self.name = f"steered-{model.name}"
-        settings = attrs.evolve(settings, interval=reading.interval)
-        serving = Serving(settings.steering.lead_time, reactive_headroom=None, stale=stale)
-        self._ticks = Ticks(model, settings.policy, reading, serving, settings)
-        self._stale = stale
+        self._ticks = Ticks(model, plan, reading, serving, goal)
+        self._stale = serving.stale
 
     @property
     def state(self) -> ServiceLevelState | None:

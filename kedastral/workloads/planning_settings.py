@@ -7,9 +7,7 @@ import attrs
 
 from kedastral.core.kept_state import StateBasis
 from kedastral.core.planning.planner import Workload
-from kedastral.core.planning.service_level import ServiceLevelSettings
-from kedastral.core.planning.steering import SteeringSettings
-from kedastral.core.serving import Mode
+from kedastral.core.planning.service_level import ServiceLevelGoal
 from kedastral.models import MODELS
 from kedastral.settings.declarations import HTTP_MODEL
 from kedastral.settings.fleet import WorkloadSettings
@@ -18,28 +16,18 @@ from kedastral.workloads.data_sources import DataSourceConnection, identify_sour
 
 def workload_of(settings: WorkloadSettings) -> Workload:
     """The settings of one workload in the form that planning uses."""
-    serving, policy = settings.serving, settings.plan.policy(settings.forecast.step)
-    floor = serving.reactive_headroom if serving.reactive_floor else None
-    steering = SteeringSettings(
-        policy,
-        settings.level.service_level,
-        serving.lead_time,
-        settings.stale.stale_after,
-        observing=serving.mode is Mode.OBSERVE,
-    )
-    service_level = ServiceLevelSettings(steering, settings.plan.headroom, floor, interval=settings.forecast.interval)
-    kind = MODELS.get(str(settings.forecast.model))
+    forecast, plan, serving = settings.forecast, settings.plan, settings.serving
+    goal, kind = ServiceLevelGoal(settings.level.service_level, plan.headroom), MODELS.get(str(forecast.model))
     return Workload(
         name=settings.key,
-        metric=settings.forecast.metric,
-        steps=settings.forecast.steps,
+        metric=forecast.metric,
+        steps=forecast.steps,
         lead_time=serving.lead_time,
-        policy=policy,
-        reactive_headroom=floor,
-        service_level=service_level if kind is not None and kind.plans_by_service_level else None,
-        mode=serving.mode,
+        policy=plan.policy(forecast.step),
+        reactive_headroom=serving.floor_headroom,
+        goal=goal if kind is not None and kind.plans_by_service_level else None,
         stale=settings.policy(),
-        interval=settings.forecast.interval,
+        interval=forecast.interval,
     )
 
 

@@ -70,7 +70,7 @@ class Planner:
     def _log_change(self, previous: Snapshot | None, snapshot: Snapshot | None) -> None:
         """Log when a plan by service level stops using the forecast, and when it resumes."""
         before = OK if previous is None else previous.status
-        if self.workload.service_level is None or snapshot is None or snapshot.status.code is before.code:
+        if self.workload.goal is None or snapshot is None or snapshot.status.code is before.code:
             return
         now = snapshot.status
         fields = of_many(self.workload.name, status=now.code)

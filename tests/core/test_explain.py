@@ -16,10 +16,10 @@ from kedastral.core.explanation import Effect, Explanation, StageName, apply
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.basis import make_stages, with_policy
 from kedastral.core.planning.planner import Workload, adopt_plan, plan_step, plan_step_without_model
-from kedastral.core.planning.service_level import ServiceLevelSettings, SteeredBasis
+from kedastral.core.planning.service_level import ServiceLevelGoal, SteeredBasis
 from kedastral.core.planning.stabilization import PreviousPlan, Resumption
 from kedastral.core.planning.status import model_failed
-from kedastral.core.planning.steering import DaySpent, SteeringSettings
+from kedastral.core.planning.steering import DaySpent
 from kedastral.core.planning.uncertainty import Calibration, UncertaintyState
 from kedastral.core.series import DataQuality, Series
 from kedastral.core.serving import Mode, OnStale, Snapshot, StalePolicy, decide, replicas_at
@@ -33,8 +33,7 @@ POLICY = PlanPolicy(100.0, 1.2, ReplicaBounds(2, 50))
 
 
 def workload_of(policy: PlanPolicy = POLICY, *, steered: bool = True, lead: float = 300.0) -> Workload:
-    level = ServiceLevelSettings(SteeringSettings(policy, lead_time=lead)) if steered else None
-    return Workload("shop", "rps", 30, lead, policy, service_level=level)
+    return Workload("shop", "rps", 30, lead, policy, goal=ServiceLevelGoal() if steered else None)
 
 
 def plans(
@@ -455,8 +454,8 @@ def test_the_stages_of_a_plan_by_headroom_are_all_that_it_goes_through() -> None
     ("headroom", "words"), [(None, "steered so that 99 % of minutes have enough"), (1.5, "the headroom that was set")]
 )
 def test_it_is_said_who_sets_the_factor(headroom: float | None, words: str) -> None:
-    level = ServiceLevelSettings(SteeringSettings(POLICY), headroom=headroom)
-    snapshot = plans(attrs.evolve(workload_of(), service_level=level), [1000.0] * 150, [[1000.0]] * 2)
+    workload = attrs.evolve(workload_of(), goal=ServiceLevelGoal(headroom=headroom))
+    snapshot = plans(workload, [1000.0] * 150, [[1000.0]] * 2)
     said = told_by(explain(snapshot, snapshot.made_at, StalePolicy()))
     factor = snapshot.service_level.factor if snapshot.service_level is not None else None
     assert said[StageName.STEERING] == (factor, words)
@@ -639,8 +638,7 @@ def test_without_a_bound_the_plan_is_made_as_if_there_were_none(steered: bool) -
 @pytest.mark.parametrize(("reactive", "needed"), [(1.1, 22), (None, 2)])
 def test_without_the_hold_what_is_needed_counts(reactive: float | None, needed: int) -> None:
     """A plan that has just fallen from 3000 to nothing, while the newest load is 2000."""
-    level = ServiceLevelSettings(SteeringSettings(POLICY), headroom=1.0, reactive_headroom=reactive)
-    workload = attrs.evolve(workload_of(), reactive_headroom=reactive, service_level=level)
+    workload = attrs.evolve(workload_of(), reactive_headroom=reactive, goal=ServiceLevelGoal(headroom=1.0))
     snapshot = plans(workload, [3000.0] * 148 + [2000.0] * 2, [[3000.0]] * 3 + [[0.0]])
     snapshot = attrs.evolve(snapshot, resumption=None)
     stages = make_stages(snapshot.basis, snapshot.forecast) if snapshot.basis is not None else None

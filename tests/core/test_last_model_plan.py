@@ -10,18 +10,15 @@ import pytest
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast, fallback_forecast
 from kedastral.core.planning.planner import Workload, plan_step
-from kedastral.core.planning.service_level import ServiceLevelSettings
+from kedastral.core.planning.service_level import ServiceLevelGoal
 from kedastral.core.planning.status import StatusCode, learning_from, model_failed
-from kedastral.core.planning.steering import SteeringSettings
 from kedastral.core.planning.uncertainty import Calibration, UncertaintyState
 from kedastral.core.series import DataQuality, Observation, Series
 from kedastral.core.serving import Snapshot
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 POLICY = PlanPolicy(100.0, bounds=ReplicaBounds(2, 50))
-WORKLOAD = Workload(
-    "shop", "rps", 30, 300.0, POLICY, service_level=ServiceLevelSettings(SteeringSettings(POLICY, 0.99, 300.0))
-)
+WORKLOAD = Workload("shop", "rps", 30, 300.0, POLICY, goal=ServiceLevelGoal())
 RISE = 12
 """The step from which on the first forecast is six times the load."""
 LOSES = UncertaintyState(Calibration(windows=10**6), standing_down=True)

@@ -24,6 +24,7 @@ from kedastral.core.planning.load_cap import (
 )
 from kedastral.core.planning.planner import Workload, plan_step
 from kedastral.core.planning.service_level import (
+    ServiceLevelGoal,
     ServiceLevelPlan,
     ServiceLevelSettings,
     ServiceLevelState,
@@ -295,7 +296,9 @@ def test_the_first_burst_is_short_for_its_jump_and_the_next_ones_find_their_pods
 
 def test_an_explanation_names_the_cap_and_what_there_would_be_without_it() -> None:
     history = days(*[100] * 8)
-    workload = Workload("shop", "rps", 8, 1800.0, POLICY, service_level=SETTINGS, stale=StalePolicy(3600.0))
+    workload = Workload(
+        "shop", "rps", 8, 1800.0, POLICY, goal=ServiceLevelGoal(min_history=0.0), stale=StalePolicy(3600.0)
+    )
     forecast = Forecast(history.time_at(len(history) - 1), STEP, np.full(8, 300.0))
     explanation = explain(plan_step(workload, history, forecast, None), forecast.made_at, workload.stale)
     assert (explanation.decided_by, explanation.told) == (StageName.LOAD_CAP, 11)

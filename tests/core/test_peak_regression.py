@@ -32,7 +32,12 @@ from kedastral.core.planning.peak_regression import (
     predict_peaks,
 )
 from kedastral.core.planning.planner import Workload, plan_step
-from kedastral.core.planning.service_level import ServiceLevelSettings, ServiceLevelState, plan_for_service_level
+from kedastral.core.planning.service_level import (
+    ServiceLevelGoal,
+    ServiceLevelSettings,
+    ServiceLevelState,
+    plan_for_service_level,
+)
 from kedastral.core.planning.status import learning_from
 from kedastral.core.planning.steering import SteeringSettings
 from kedastral.core.planning.uncertainty import (
@@ -567,8 +572,7 @@ def test_the_margin_lies_between_those_of_the_forecast_and_of_the_regression() -
 def snapshots(values: Floats, count: int, forecast: Floats) -> list[Snapshot]:
     """The plans of the last ``count`` minutes of ``values``, by the same ``forecast``."""
     policy = PlanPolicy(100.0, bounds=ReplicaBounds(1, 100), prewarm_steps=2)
-    settings_ = ServiceLevelSettings(SteeringSettings(policy, 0.99, 300.0))
-    workload = Workload("web", "rps", len(forecast), 300.0, policy, service_level=settings_, stale=StalePolicy())
+    workload = Workload("web", "rps", len(forecast), 300.0, policy, goal=ServiceLevelGoal())
     found: list[Snapshot] = []
     for seen in range(len(values) - count, len(values)):
         history = series(values[:seen])

@@ -21,10 +21,9 @@ from kedastral.core.planning.planner import (
     plan_step_without_model,
     raise_floor,
 )
-from kedastral.core.planning.service_level import ServiceLevelSettings, SteeredBasis
+from kedastral.core.planning.service_level import ServiceLevelGoal, SteeredBasis
 from kedastral.core.planning.stabilization import UnstabilizedPlan
 from kedastral.core.planning.status import model_failed
-from kedastral.core.planning.steering import SteeringSettings
 from kedastral.core.series import DataQuality, Observation, Series
 from kedastral.core.serving import Mode, Snapshot, StalePolicy, replicas_at
 from kedastral.errors import ModelError
@@ -112,8 +111,8 @@ def test_a_lower_bound_counts_with_the_factor_of_the_plan_up_to_the_cap(
     headroom: float | None, cap: float | None, floor: int
 ) -> None:
     policy = attrs.evolve(POLICY, bounds=ReplicaBounds(2, 100))
-    settings = ServiceLevelSettings(SteeringSettings(policy, 0.99, 300.0), headroom, 1.5)
-    workload = attrs.evolve(WORKLOAD, policy=policy, service_level=settings)
+    goal = ServiceLevelGoal(headroom=headroom)
+    workload = attrs.evolve(WORKLOAD, policy=policy, reactive_headroom=1.5, goal=goal)
     before = plan_step(workload, history_of(1000.0), Forecast(NOW, 60.0, np.full(30, 1000.0)), None)
     assert before.service_level is not None
     report = attrs.evolve(before.service_level, factor=1.5, load_cap=cap)
@@ -148,7 +147,7 @@ def test_half_an_answer_lowers_no_floor(load: float, partial: bool, floor: int) 
 
 # -- from one plan to the next --
 
-STEERED = attrs.evolve(WORKLOAD, service_level=ServiceLevelSettings(SteeringSettings(POLICY), min_history=0.0))
+STEERED = attrs.evolve(WORKLOAD, goal=ServiceLevelGoal(min_history=0.0))
 both = pytest.mark.parametrize("workload", [WORKLOAD, STEERED], ids=["headroom", "service level"])
 
 
@@ -156,7 +155,7 @@ both = pytest.mark.parametrize("workload", [WORKLOAD, STEERED], ids=["headroom",
 def test_a_plan_says_the_least_that_any_plan_of_its_workload_wants(workload: Workload) -> None:
     made = plan_step(workload, history_of(1000), Forecast(NOW, 60.0, np.full(30, 1000.0)), None)
     assert made.min_replicas == 2
-    observed = attrs.evolve(workload, mode=Mode.OBSERVE)
+    observed = attrs.evolve(workload, stale=StalePolicy(mode=Mode.OBSERVE))
     assert plan_step(observed, history_of(1000), Forecast(NOW, 60.0, np.full(30, 1.0)), None).mode is Mode.OBSERVE
 
 
@@ -164,8 +163,7 @@ def test_what_keda_has_read_since_the_last_plan_does_not_fall_at_once() -> None:
     """A plan that rises within the lead time of a late tick: its own recommendation does not include that."""
     values = np.where(np.arange(30) == 6, 3000.0, 1000.0)
     policy = attrs.evolve(POLICY, prewarm_steps=0, up_max_factor=10.0)
-    level = ServiceLevelSettings(SteeringSettings(policy), min_history=0.0)
-    workload = attrs.evolve(STEERED, policy=policy, service_level=level)
+    workload = attrs.evolve(STEERED, policy=policy)
     before = plan_step(workload, history_of(1000), Forecast(NOW, 60.0, values), None)
     at = NOW + timedelta(seconds=90)
     read = replicas_at(before, at - timedelta(microseconds=1))
@@ -250,10 +248,7 @@ def test_a_plan_adopted_under_a_larger_maximum_is_not_limited_by_it(max_replicas
 def test_a_limited_plan_and_its_explanation_agree(
     values: list[float], max_replicas: int, steered: bool, load: float
 ) -> None:
-    workload = with_bounds(2, max_replicas)
-    if steered:
-        steering = SteeringSettings(attrs.evolve(workload.policy, headroom=1.0), 0.99, 300.0)
-        workload = attrs.evolve(workload, service_level=ServiceLevelSettings(steering))
+    workload = attrs.evolve(with_bounds(2, max_replicas), goal=ServiceLevelGoal() if steered else None)
     made = plan_step(workload, history_of(load), Forecast(NOW, 60.0, np.array(values)), None)
     explained = explain(made, NOW, StalePolicy())
     without = next(stage.without for stage in explained.stages if stage.name is StageName.MAXIMUM)

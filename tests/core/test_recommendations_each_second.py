@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast, fallback_forecast
 from kedastral.core.planning.planner import Workload, plan_step
-from kedastral.core.planning.service_level import ServiceLevelSettings
+from kedastral.core.planning.service_level import ServiceLevelGoal
 from kedastral.core.planning.stabilization import DOWN_TOLERANCE, STABILIZATION_WINDOW
 from kedastral.core.planning.status import model_failed
-from kedastral.core.planning.steering import SteeringSettings
 from kedastral.core.series import Series
 from kedastral.core.serving import Snapshot, replicas_at
 
@@ -51,9 +50,8 @@ class Ticks:
         return self.by_second[-seconds:]
 
     def tick(self, second: int, *, fails: bool) -> None:
-        steering = SteeringSettings(POLICY, 0.99, LEAD)
-        service_level = ServiceLevelSettings(steering, min_history=0.0, interval=float(self.interval))
-        workload = Workload("shop", "rps", round(HORIZON / self.step), LEAD, POLICY, service_level=service_level)
+        steps, goal = round(HORIZON / self.step), ServiceLevelGoal(min_history=0.0)
+        workload = Workload("shop", "rps", steps, LEAD, POLICY, goal=goal, interval=float(self.interval))
         newest = second // self.step
         ends = np.arange(newest - 599, newest + 1) * self.step
         history = Series(at(float(ends[0])), self.step, [self.measured(end) for end in ends])

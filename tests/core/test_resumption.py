@@ -15,16 +15,14 @@ from hypothesis import strategies as st
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast, fallback_forecast
 from kedastral.core.planning.planner import Workload, adopt_plan, keep_plan, plan_step
-from kedastral.core.planning.service_level import ServiceLevelSettings
+from kedastral.core.planning.service_level import ServiceLevelGoal
 from kedastral.core.planning.stabilization import STABILIZATION_WINDOW, Resumption, continue_resumption
 from kedastral.core.planning.status import StatusCode, learning_from, model_failed
-from kedastral.core.planning.steering import SteeringSettings
 from kedastral.core.series import DataQuality, Observation, Series
 from kedastral.core.serving import Mode, OnStale, Snapshot, StalePolicy, decide, keep_served, replicas_at
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 POLICY = PlanPolicy(100.0, 1.0, ReplicaBounds(1, 50), down_max_pct=100.0, prewarm_steps=0)
-BY_LEVEL = ServiceLevelSettings(SteeringSettings(POLICY, 0.99, 300.0), interval=30.0)
 RIDES = StalePolicy(on_stale=OnStale.RIDE_FORECAST)
 ERROR = StalePolicy(on_stale=OnStale.ERROR)
 HIGH, LOW = 2000.0, 500.0
@@ -44,8 +42,8 @@ class Ticks:
 
     @property
     def workload(self) -> Workload:
-        level = BY_LEVEL if self.by_level else None
-        return Workload("shop", "rps", 30, 300.0, POLICY, 1.0, level, stale=self.policy, interval=30.0)
+        goal = ServiceLevelGoal() if self.by_level else None
+        return Workload("shop", "rps", 30, 300.0, POLICY, 1.0, goal, self.policy, interval=30.0)
 
     def tick(self, load: float, status: StatusCode = StatusCode.OK, ahead: float | None = None) -> int | None:
         """One tick in which ``load`` is measured and ``ahead`` forecast; returns what KEDA is told after it."""
@@ -260,8 +258,7 @@ def test_with_a_long_interval_two_of_them_without_a_plan_are_no_outage_and_three
 def test_one_missed_tick_is_no_outage_where_two_intervals_are_as_long_as_a_plan_is_fresh(
     by_level: bool, policy: StalePolicy, missed: int, outage: bool, late: float
 ) -> None:
-    level = attrs.evolve(BY_LEVEL, interval=60.0) if by_level else None
-    workload = attrs.evolve(Ticks(by_level, policy).workload, service_level=level, interval=60.0)
+    workload = attrs.evolve(Ticks(by_level, policy).workload, interval=60.0)
     assert policy.stale_after == 120.0
     snapshot = None
     for seconds in (*range(0, 660, 60), 660 + 60 * missed + late):
@@ -388,7 +385,7 @@ def test_a_plan_of_former_settings_is_bound_and_read_by_those_of_now(floor: bool
         metric="other",
         policy=attrs.evolve(POLICY, bounds=bounds),
         lead_time=60.0,
-        mode=Mode.OBSERVE,
+        stale=StalePolicy(mode=Mode.OBSERVE),
         reactive_headroom=1.0 if floor else None,
     )
     before = attrs.evolve(ticks.snapshot, resumption=Resumption(START, 30))

@@ -154,15 +154,7 @@ class Site:
         policy = PlanPolicy(TARGET, 1.2, self.bounds, up_max_factor=100.0, down_max_pct=100.0, prewarm_steps=0)
         loop = ForecastLoop(
             workload=Workload(
-                "shop",
-                "rps",
-                round(HORIZON / STEP),
-                LEAD,
-                policy,
-                1.1,
-                mode=self.policy.mode,
-                stale=self.policy,
-                interval=INTERVAL,
+                "shop", "rps", round(HORIZON / STEP), LEAD, policy, 1.1, stale=self.policy, interval=INTERVAL
             ),
             source=LoadSource(self.load, self.outages.prometheus),
             forecaster=InProcessForecaster(Foresight(self.load, self.outages.model)),

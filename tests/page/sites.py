@@ -16,7 +16,7 @@ from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.failures import Failure
 from kedastral.core.forecast import Experts, Forecast
 from kedastral.core.planning.planner import Workload, plan_step
-from kedastral.core.planning.service_level import ServiceLevelReport, ServiceLevelSettings
+from kedastral.core.planning.service_level import ServiceLevelGoal, ServiceLevelReport
 from kedastral.core.planning.status import ForecastStatus
 from kedastral.core.planning.steering import DaySpent, SteeringSettings
 from kedastral.core.series import Series, align_down
@@ -78,8 +78,7 @@ def plan_at(
     names = ("day-ahead", "trend", "last", "random-features")
     experts = Experts(names, [300.0], [[0.6], [0.3], [0.1], [0.0]], [[0.4], [0.7], [1.0], [math.nan]])
     forecast = Forecast(now, STEP, np.array([day(at, scale) for at in ahead]), experts)
-    level = ServiceLevelSettings(SteeringSettings(POLICY))
-    workload = Workload(key, "rps", 30, 300.0, POLICY, service_level=level)
+    workload = Workload(key, "rps", 30, 300.0, POLICY, goal=ServiceLevelGoal())
     return history, plan_step(workload, history, forecast, previous, served=4)
 
 

@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
-from kedastral.core.planning.service_level import ServiceLevelSettings
-from kedastral.core.planning.steering import SteeringSettings
+from kedastral.core.planning.service_level import ServiceLevelGoal
 from kedastral.core.serving import StalePolicy
 from kedastral.models import MODELS
 from kedastral.models.baseline import Baseline
@@ -38,8 +37,7 @@ def seen_through(values: list[float], late: float = 0.0, noise: float = 0.0) -> 
 
 
 def steered_auto() -> Policy:
-    settings, schedule = ServiceLevelSettings(SteeringSettings(PLAN, 0.95)), ForecastSchedule(window=7200.0)
-    return ServiceLevelPolicy(MODELS["auto"].make(None), settings, schedule)
+    return ServiceLevelPolicy(MODELS["auto"].make(None), PLAN, ServiceLevelGoal(0.95), ForecastSchedule(window=7200.0))
 
 
 POLICIES: dict[str, Callable[[], Policy]] = {

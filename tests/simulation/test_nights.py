@@ -13,8 +13,7 @@ import pytest
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.planning.idleness import MAX_IDLE_PERIODS_A_DAY
-from kedastral.core.planning.service_level import ServiceLevelSettings
-from kedastral.core.planning.steering import SteeringSettings
+from kedastral.core.planning.service_level import ServiceLevelGoal
 from kedastral.core.ports import Model
 from kedastral.core.series import Floats
 from kedastral.core.serving import Activity, StalePolicy, decide
@@ -59,10 +58,8 @@ def by_headroom(model: Model, lead: float, step: float) -> Policy:
 
 
 def by_service_level(model: Model, lead: float, step: float) -> Policy:
-    settings = ServiceLevelSettings(
-        SteeringSettings(PlanPolicy(TARGET, 1.0, BOUNDS, prewarm_steps=PREWARM), 0.99, lead), min_history=HOUR
-    )
-    return ServiceLevelPolicy(model, settings, ForecastSchedule(max(4 * HOUR, 24 * step), 3600.0))
+    plan, goal = PlanPolicy(TARGET, 1.0, BOUNDS, prewarm_steps=PREWARM), ServiceLevelGoal(min_history=HOUR)
+    return ServiceLevelPolicy(model, plan, goal, ForecastSchedule(max(4 * HOUR, 24 * step), 3600.0), Serving(lead))
 
 
 def cluster_of(lead: float, step: float) -> Cluster:
@@ -141,9 +138,9 @@ def test_a_night_has_nearly_as_few_pods_as_with_a_trigger_that_wakes_nothing_in_
 
 def night_of_auto(begin: float, end: float, seed: int | None = None) -> Night:
     """The night of a workload steered by `auto`, judged from hour ``begin`` to hour ``end``."""
-    settings = ServiceLevelSettings(SteeringSettings(PlanPolicy(TARGET, 1.0, BOUNDS), 0.99, 300.0))
     trial = trial_of(opening_hours(0, end, 60.0, seed=seed), 60.0, begin)
-    policy = ServiceLevelPolicy(MODELS["auto"].make(), settings, ForecastSchedule(14 * 24 * HOUR, 1800.0))
+    plan, schedule = PlanPolicy(TARGET, 1.0, BOUNDS), ForecastSchedule(14 * 24 * HOUR, 1800.0)
+    policy = ServiceLevelPolicy(MODELS["auto"].make(), plan, reading=schedule)
     return Night.of(play(policy, trial, 300.0))
 
 

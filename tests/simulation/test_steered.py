@@ -13,18 +13,18 @@ from hypothesis import strategies as st
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.calibration import warm_up
-from kedastral.core.planning.service_level import ServiceLevelSettings
-from kedastral.core.planning.steering import SteeringSettings
+from kedastral.core.planning.service_level import ServiceLevelGoal
 from kedastral.core.series import Series
 from kedastral.core.serving import OnStale, StalePolicy
 from kedastral.errors import ModelError
 from kedastral.models.baseline import Baseline
-from kedastral.simulation.policies import ForecastSchedule, ServiceLevelPolicy
+from kedastral.simulation.policies import ForecastSchedule, ServiceLevelPolicy, Serving
 from kedastral.simulation.replay import Cluster, replay
 from kedastral.simulation.trial import View
 from tests.simulation.demands import START, TARGET, LastValue, series_of, trial_of
 
-SETTINGS = ServiceLevelSettings(SteeringSettings(PlanPolicy(TARGET, bounds=ReplicaBounds(1, 400)), 0.95, 180.0))
+PLAN, GOAL = PlanPolicy(TARGET, bounds=ReplicaBounds(1, 400)), ServiceLevelGoal(0.95)
+SERVING = Serving(180.0)
 CLUSTER = Cluster(lead_time=180.0)
 READING = ForecastSchedule(window=7200.0, horizon=600.0)
 
@@ -41,7 +41,7 @@ class Moody:
 
 
 def fresh(model: object = None) -> ServiceLevelPolicy:
-    return ServiceLevelPolicy(model or Baseline(), SETTINGS, READING)  # type: ignore[arg-type]
+    return ServiceLevelPolicy(model or Baseline(), PLAN, GOAL, READING, SERVING)  # type: ignore[arg-type]
 
 
 def test_the_minutes_it_finds_short_in_hindsight_are_those_of_the_cluster() -> None:
@@ -79,8 +79,8 @@ def test_warming_up_is_bounded_and_passes_over_failures_and_gaps() -> None:
 
 
 def test_where_a_model_fails_the_last_value_is_planned_for_once_what_the_model_said_has_passed() -> None:
-    leads = attrs.evolve(SETTINGS, min_history=0.0)
-    policy = ServiceLevelPolicy(Moody(), leads, READING, StalePolicy(60.0, OnStale.ERROR))
+    leads, serving = attrs.evolve(GOAL, min_history=0.0), Serving(180.0, stale=StalePolicy(60.0, OnStale.ERROR))
+    policy = ServiceLevelPolicy(Moody(), PLAN, leads, READING, serving)
     seen = np.array([50.0, 50.0, *[13.0] * 20])
     values = [policy.ask(View(START, 60.0, 60.0 * n, seen[:n], 5))[0].value for n in range(1, len(seen) + 1)]
 
@@ -92,7 +92,8 @@ def test_where_a_model_fails_the_last_value_is_planned_for_once_what_the_model_s
 
 
 def test_without_any_measurement_the_old_plan_grows_stale() -> None:
-    policy = ServiceLevelPolicy(LastValue(), SETTINGS, READING, StalePolicy(60.0, OnStale.ERROR))
+    serving = Serving(180.0, stale=StalePolicy(60.0, OnStale.ERROR))
+    policy = ServiceLevelPolicy(LastValue(), PLAN, GOAL, READING, serving)
     assert policy.ask(View(START, 60.0, 60.0, np.array([np.nan]), 5))[0].value is None
 
 
@@ -110,9 +111,8 @@ demands = st.lists(st.floats(0, 300), min_size=30, max_size=40)
 
 
 def supply(values: Sequence[float], target: float = TARGET) -> tuple[list[float], list[float]]:
-    plan = PlanPolicy(target, bounds=ReplicaBounds(1, 400))
-    steered = attrs.evolve(SETTINGS, steering=attrs.evolve(SETTINGS.steering, policy=plan))
-    outcome = replay(ServiceLevelPolicy(LastValue(), steered, READING), trial_of(values, target), CLUSTER)
+    policy = ServiceLevelPolicy(LastValue(), attrs.evolve(PLAN, target_per_pod=target), GOAL, READING, SERVING)
+    outcome = replay(policy, trial_of(values, target), CLUSTER)
     return outcome.supply.recommended.tolist(), outcome.supply.ordered.tolist()
 
 

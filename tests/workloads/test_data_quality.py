@@ -17,8 +17,7 @@ from kedastral.adapters.prometheus.range_queries import RangeQuery
 from kedastral.adapters.prometheus.source import PrometheusSource
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.planning.planner import Workload
-from kedastral.core.planning.service_level import ServiceLevelSettings
-from kedastral.core.planning.steering import SteeringSettings
+from kedastral.core.planning.service_level import ServiceLevelGoal
 from kedastral.core.serving import Mode, OnStale, Snapshot, StalePolicy, replicas_at
 from kedastral.errors import SourceError
 from kedastral.models import MODELS
@@ -82,9 +81,8 @@ class Site:
     @loop.default
     def _loop(self) -> ForecastLoop:
         query = RangeQuery("sum(rate(x[5m]))", self.points * self.step, self.step, 120.0)
-        service_level = ServiceLevelSettings(SteeringSettings(POLICY, 0.99, 300.0), interval=30.0)
-        by_level = service_level if self.model == "auto" else None
-        workload = Workload("shop", "rps", 30, 300.0, POLICY, 1.0, by_level)
+        goal = ServiceLevelGoal() if self.model == "auto" else None
+        workload = Workload("shop", "rps", 30, 300.0, POLICY, 1.0, goal, interval=30.0)
         source = PrometheusSource(client_of(self.server), query)
         model = InProcessForecaster(MODELS[self.model].make(), None)
         return ForecastLoop(workload, source, model, self.store, ServerClock(self.server))
@@ -244,9 +242,6 @@ async def test_a_workload_without_load_for_a_while_sleeps(model: str) -> None:
     server.seen = lambda at, _now: 0.0 if at > begin else 300.0 + 20 * np.sin(at)
     site = Site(server, model)
     workload = attrs.evolve(site.loop.workload, policy=policy)
-    if workload.service_level is not None:
-        steering = SteeringSettings(policy, 0.99, 300.0)
-        workload = attrs.evolve(workload, service_level=ServiceLevelSettings(steering, interval=30.0))
     site.loop = ForecastLoop(workload, site.loop.source, site.loop.forecaster, site.store, site.loop.clock)
     told = await site.run(90)
     assert min(told[:20]) >= 1, "not at once"
@@ -337,7 +332,7 @@ async def test_pods_that_another_autoscaler_takes_away_in_mode_observe_are_no_su
     server = CountedServer(lambda _at: 20)
     server.after(40, 0.4)
     site = Site(server, "baseline")
-    workload = attrs.evolve(site.loop.workload, mode=Mode.OBSERVE)
+    workload = attrs.evolve(site.loop.workload, stale=StalePolicy(mode=Mode.OBSERVE))
     site.loop = attrs.evolve(site.loop, workload=workload, planner=Planner(workload))
     await site.run(60)
     assert site.snapshot.findings.lost_series is None

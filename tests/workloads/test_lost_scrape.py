@@ -16,8 +16,7 @@ from kedastral.adapters.prometheus.range_queries import RangeQuery
 from kedastral.adapters.prometheus.source import PrometheusSource
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.planning.planner import Workload
-from kedastral.core.planning.service_level import ServiceLevelSettings
-from kedastral.core.planning.steering import SteeringSettings
+from kedastral.core.planning.service_level import ServiceLevelGoal
 from kedastral.core.serving import OnStale, StalePolicy, decide
 from kedastral.errors import WorkloadError
 from kedastral.models import MODELS
@@ -68,21 +67,8 @@ class Site:
 
     @tick.default
     def _make_tick(self) -> GuardedTick:
-        steering = SteeringSettings(POLICY, 0.99, 300.0, stale_after=120.0)
-        service_level = ServiceLevelSettings(
-            steering, interval=self.interval, reactive_headroom=1.0 if self.floor else None
-        )
-        workload = Workload(
-            "shop",
-            "rps",
-            30,
-            300.0,
-            POLICY,
-            1.0 if self.floor else None,
-            service_level if self.model == "auto" else None,
-            stale=RIDING,
-            interval=self.interval,
-        )
+        floor, goal = 1.0 if self.floor else None, ServiceLevelGoal() if self.model == "auto" else None
+        workload = Workload("shop", "rps", 30, 300.0, POLICY, floor, goal, RIDING, self.interval)
         source = PrometheusSource(client_of(self.server), RangeQuery(self.query, 6 * 3600, self.step, 120.0))
         loop = ForecastLoop(
             workload,

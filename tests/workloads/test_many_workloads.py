@@ -64,7 +64,7 @@ async def tick_all(change: Callable[[ForecastLoop], ForecastLoop]) -> io.StringI
 
 
 def observed(loop: ForecastLoop) -> ForecastLoop:
-    workload = attrs.evolve(loop.workload, mode=Mode.OBSERVE)
+    workload = attrs.evolve(loop.workload, stale=StalePolicy(mode=Mode.OBSERVE))
     return attrs.evolve(loop, workload=workload, planner=Planner(workload))
 
 

@@ -12,8 +12,7 @@ from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.calibration import warm_up
 from kedastral.core.planning.planner import Workload
-from kedastral.core.planning.service_level import ServiceLevelSettings
-from kedastral.core.planning.steering import SteeringSettings
+from kedastral.core.planning.service_level import ServiceLevelGoal
 from kedastral.core.planning.uncertainty import UncertaintyState
 from kedastral.core.series import Floats, Series
 from kedastral.core.serving import Snapshot, replicas_at
@@ -28,8 +27,7 @@ from tests.parts import START
 DAY = 1440
 LEAD = 300.0
 POLICY = PlanPolicy(100.0, bounds=ReplicaBounds(1, 500))
-SETTINGS = ServiceLevelSettings(SteeringSettings(POLICY, lead_time=LEAD), interval=60.0)
-WORKLOAD = Workload("shop", "rps", 30, LEAD, POLICY, service_level=SETTINGS)
+WORKLOAD = Workload("shop", "rps", 30, LEAD, POLICY, goal=ServiceLevelGoal(), interval=60.0)
 
 
 USUAL = 26
@@ -71,7 +69,9 @@ class Learning:
         try:
             return self.model.recall(history, made_at, steps)
         except NotFittedError:
-            window, lead_steps = SETTINGS.window(60.0), SETTINGS.lead_steps(60.0)
+            settings = WORKLOAD.service_level
+            assert settings is not None
+            window, lead_steps = settings.window(60.0), settings.lead_steps(60.0)
             self.state = warm_up(self.model, history, steps, window, lead_steps=lead_steps, made_at=made_at)
             return self.model.recall(history, made_at, steps)
 

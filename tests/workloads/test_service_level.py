@@ -14,9 +14,9 @@ from kedastral.adapters.in_process import InProcessForecaster
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.planner import Workload
-from kedastral.core.planning.service_level import ServiceLevelSettings
+from kedastral.core.planning.service_level import ServiceLevelGoal
 from kedastral.core.planning.status import OK, STANDING_DOWN, ForecastStatus, StatusCode
-from kedastral.core.planning.steering import Account, DaySpent, SteeringSettings, SteeringState
+from kedastral.core.planning.steering import Account, DaySpent, SteeringState
 from kedastral.core.planning.uncertainty import Calibration, UncertaintyState
 from kedastral.core.ports import Forecaster
 from kedastral.core.series import Series
@@ -33,7 +33,7 @@ from kedastral.workloads.tick import ForecastLoop, Planner
 from tests.parts import wall_clock
 
 POLICY = PlanPolicy(100.0, bounds=ReplicaBounds(1, 50))
-WORKLOAD = Workload("shop", "rps", 30, 300.0, POLICY, service_level=ServiceLevelSettings(SteeringSettings(POLICY)))
+WORKLOAD = Workload("shop", "rps", 30, 300.0, POLICY, goal=ServiceLevelGoal())
 
 
 @attrs.define
@@ -219,7 +219,7 @@ async def test_the_plan_covers_the_upper_quantile_times_the_factor() -> None:
 
 
 async def test_an_explicit_headroom_takes_the_place_of_the_steering() -> None:
-    fixed = attrs.evolve(WORKLOAD, service_level=ServiceLevelSettings(SteeringSettings(POLICY), headroom=1.3))
+    fixed = attrs.evolve(WORKLOAD, goal=ServiceLevelGoal(headroom=1.3))
     loop = loop_with(workload=fixed)
     await loop.tick()
     snapshot = loop.store.get("shop")

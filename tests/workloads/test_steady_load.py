@@ -14,8 +14,7 @@ from kedastral.adapters.in_process import InProcessForecaster
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.planner import Workload
-from kedastral.core.planning.service_level import ServiceLevelSettings
-from kedastral.core.planning.steering import SteeringSettings
+from kedastral.core.planning.service_level import ServiceLevelGoal
 from kedastral.core.ports import Model
 from kedastral.core.series import Floats, Ints, Series
 from kedastral.core.serving import replicas_at
@@ -28,12 +27,8 @@ from tests.parts import START
 
 POLICY = PlanPolicy(50.0, headroom=1.2, bounds=ReplicaBounds(1, 500))
 BY_HEADROOM = Workload("shop", "rps", 30, 300.0, POLICY)
-BY_SERVICE_LEVEL = attrs.evolve(
-    BY_HEADROOM, service_level=ServiceLevelSettings(SteeringSettings(POLICY), interval=60.0)
-)
-AUTO_BY_HEADROOM = attrs.evolve(
-    BY_HEADROOM, service_level=ServiceLevelSettings(SteeringSettings(POLICY), headroom=1.2, interval=60.0)
-)
+BY_SERVICE_LEVEL = attrs.evolve(BY_HEADROOM, goal=ServiceLevelGoal())
+AUTO_BY_HEADROOM = attrs.evolve(BY_HEADROOM, goal=ServiceLevelGoal(headroom=1.2))
 BEFORE = 120
 """Minutes of history at the first tick."""
 
@@ -163,14 +158,7 @@ class Foresight:
 
 LEAD = 120.0
 UNLIMITED = attrs.evolve(POLICY, up_max_factor=10.0, down_max_pct=100.0)
-RUSHED = Workload(
-    "shop",
-    "rps",
-    30,
-    LEAD,
-    UNLIMITED,
-    service_level=ServiceLevelSettings(SteeringSettings(UNLIMITED, lead_time=LEAD), interval=60.0),
-)
+RUSHED = Workload("shop", "rps", 30, LEAD, UNLIMITED, goal=ServiceLevelGoal())
 
 
 async def pods_over_rushes(window: float) -> Ints:

@@ -390,20 +390,20 @@ async def test_the_first_plan_above_default_min_is_logged_once_with_what_a_fault
 
 
 @pytest.mark.parametrize(
-    ("policy", "mode", "answers_keda"),
+    ("policy", "answers_keda"),
     [
-        (StalePolicy(on_stale=OnStale.RIDE_FORECAST), Mode.SCALE, True),
-        (StalePolicy(on_stale=OnStale.ERROR), Mode.SCALE, True),
-        (StalePolicy(default_min=50), Mode.SCALE, True),
-        (StalePolicy(), Mode.OBSERVE, True),
-        (StalePolicy(), Mode.SCALE, False),
+        (StalePolicy(on_stale=OnStale.RIDE_FORECAST), True),
+        (StalePolicy(on_stale=OnStale.ERROR), True),
+        (StalePolicy(default_min=50), True),
+        (StalePolicy(mode=Mode.OBSERVE), True),
+        (StalePolicy(), False),
     ],
 )
 async def test_where_a_fault_takes_nothing_away_no_word_is_said(
-    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, policy: StalePolicy, mode: Mode, answers_keda: bool
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, policy: StalePolicy, answers_keda: bool
 ) -> None:
     loop = make_loop()
-    workload = attrs.evolve(loop.workload, stale=policy, mode=mode)
+    workload = attrs.evolve(loop.workload, stale=policy)
     loop = attrs.evolve(loop, workload=workload, planner=Planner(workload))
     tick = GuardedTick(loop, Metrics().count_error, answers_keda=answers_keda)
     await tick.tick()
@@ -415,7 +415,7 @@ async def test_what_is_only_observed_says_at_the_start_that_a_trigger_needs_anot
 ) -> None:
     caplog.set_level("INFO", "kedastral.forecaster")
     loop = make_loop([SourceError("away", reason="x"), make_history(1.0)])
-    observed = attrs.evolve(loop.workload, mode=Mode.OBSERVE)
+    observed = attrs.evolve(loop.workload, stale=StalePolicy(mode=Mode.OBSERVE))
     tick = GuardedTick(attrs.evolve(loop, workload=observed, planner=Planner(observed)), _forget)
     for _ in range(3):
         await tick.tick()

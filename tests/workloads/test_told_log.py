@@ -132,7 +132,7 @@ def test_no_number_is_no_change(caplog: pytest.LogCaptureFixture) -> None:
 def test_in_mode_observe_a_change_of_the_plan_is_a_line_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "kedastral.forecaster")
     snapshot = attrs.evolve(flat(1000.0), mode=Mode.OBSERVE)
-    told = ToldLog(attrs.evolve(WORKLOAD, mode=Mode.OBSERVE))
+    told = ToldLog(attrs.evolve(WORKLOAD, stale=StalePolicy(mode=Mode.OBSERVE)))
     told.note(saying_four(snapshot), snapshot.made_at)
     told.note(snapshot, snapshot.made_at)
     why = "the forecast decided: 1,000 is the load expected at 14:30:00 UTC, at 100 a pod"
@@ -157,7 +157,7 @@ def test_a_change_of_the_mode_is_a_line_with_what_keda_is_told(
 ) -> None:
     caplog.set_level("INFO", "kedastral.forecaster")
     snapshot = flat(1000.0)
-    workload = attrs.evolve(WORKLOAD, mode=after, stale=StalePolicy(on_stale=on_stale, mode=after))
+    workload = attrs.evolve(WORKLOAD, stale=StalePolicy(on_stale=on_stale, mode=after))
     log_mode(before, workload, snapshot if planned else None, snapshot.made_at)
     assert caplog.messages == words
 

@@ -3,6 +3,8 @@
 
 import attrs
 
+from kedastral.core.planning.service_level import ServiceLevelSettings
+from kedastral.core.planning.steering import SteeringSettings
 from kedastral.core.serving import Mode, OnStale
 from kedastral.settings.commands import RunSettings
 from kedastral.settings.fleet import WorkloadSettings
@@ -39,3 +41,13 @@ def test_the_plan_knows_how_long_it_has_to_last() -> None:
     workload = workload_of(settings_with(INTERVAL="7m", STALE_AFTER="10m"))
     assert workload.service_level is not None
     assert workload.service_level.interval == 420.0
+
+
+def test_a_plan_by_service_level_uses_the_settings_of_its_workload() -> None:
+    given = {"LEAD_TIME": "8m", "STALE_AFTER": "3m", "SERVICE_LEVEL": "0.995", "HEADROOM": "1.4", "INTERVAL": "45s"}
+    workload = workload_of(settings_with(**given, REACTIVE_HEADROOM="1.3"))
+    steering = SteeringSettings(workload.policy, 0.995, 480.0, 180.0)
+    assert workload.service_level == ServiceLevelSettings(steering, 1.4, 1.3, interval=45.0)
+    without_floor = workload_of(settings_with(**given, REACTIVE_FLOOR="false"))
+    assert without_floor.service_level == ServiceLevelSettings(steering, 1.4, None, interval=45.0)
+    assert workload_of(settings_with(MODEL="baseline")).service_level is None

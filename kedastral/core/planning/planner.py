@@ -14,6 +14,7 @@ from kedastral.core.forecast import Forecast, fallback_forecast
 from kedastral.core.planning.basis import HeadroomBasis, make_stages, policy_of, without_maximum
 from kedastral.core.planning.facts import load_for_floor, read_facts
 from kedastral.core.planning.service_level import (
+    ServiceLevelGoal,
     ServiceLevelSettings,
     ServiceLevelState,
     floor_for,
@@ -28,6 +29,7 @@ from kedastral.core.planning.stabilization import (
     longest_pause,
 )
 from kedastral.core.planning.status import ForecastStatus
+from kedastral.core.planning.steering import SteeringSettings
 from kedastral.core.planning.uncertainty import UncertaintyState
 from kedastral.core.series import Series
 from kedastral.core.serving import (
@@ -43,12 +45,12 @@ from kedastral.core.serving import (
 
 @attrs.frozen
 class Workload:
-    """One workload's part of the settings.
+    """One workload's part of the settings: whatever planning needs to know of them comes from here.
 
     ``steps`` is the length of the forecast; ``lead_time`` is in seconds. With ``reactive_headroom`` None there is no
-    floor; with ``service_level`` None the plan uses the policy's fixed headroom. In ``mode`` observe the plan is only
-    shown, and KEDA is told 0. ``stale`` says how long a plan is served if no newer one comes. ``interval`` is the time
-    between two ticks in seconds; None means one step. ``fingerprint`` identifies the settings that a plan depends on.
+    floor; with ``goal`` None the plan uses the policy's fixed headroom, else it is made by service level. ``stale``
+    says how long a plan is served if no newer one comes, and whether KEDA is told any. ``interval`` is the time between
+    two ticks in seconds; None means one step. ``fingerprint`` identifies the settings that a plan depends on.
     """
 
     name: str
@@ -57,11 +59,27 @@ class Workload:
     lead_time: float
     policy: PlanPolicy
     reactive_headroom: float | None = 1.1
-    service_level: ServiceLevelSettings | None = None
-    mode: Mode = Mode.SCALE
+    goal: ServiceLevelGoal | None = None
     stale: StalePolicy = attrs.field(factory=StalePolicy)
     interval: float | None = None
     fingerprint: str = ""
+
+    @property
+    def mode(self) -> Mode:
+        """In mode observe the plan is only shown, and KEDA is told 0."""
+        return self.stale.mode or Mode.SCALE
+
+    @property
+    def service_level(self) -> ServiceLevelSettings | None:
+        """The settings of a plan by service level; None if the plan uses the policy's fixed headroom."""
+        goal = self.goal
+        if goal is None:
+            return None
+        observing = self.mode is Mode.OBSERVE
+        steering = SteeringSettings(
+            self.policy, goal.service_level, self.lead_time, self.stale.stale_after, observing=observing
+        )
+        return ServiceLevelSettings(steering, goal.headroom, self.reactive_headroom, goal.min_history, self.interval)
 
 
 def plan_step(
@@ -80,10 +98,10 @@ def plan_step(
     ``history`` to start from.
     """
     resumption = _resume(workload, forecast, previous, served)
-    if workload.service_level is None:
+    settings, before = workload.service_level, 0 if resumption is None else resumption.served or 0
+    if settings is None:
         snapshot = _plan_by_headroom(workload, history, forecast, previous)
     else:
-        settings, before = workload.service_level, 0 if resumption is None else resumption.served or 0
         snapshot = _plan_by_service_level(workload, settings, history, forecast, previous, learnt, before)
     is_partial = history.quality.at_least is not None
     withheld = (snapshot.status.awaits_model or is_partial) and (previous is None or previous.withheld)
@@ -109,7 +127,7 @@ def plan_step_without_model(
     By service level, the plan follows the last value with its own margin. By headroom, ``previous`` is kept and becomes
     stale, but its floor follows the load.
     """
-    if workload.service_level is None:
+    if workload.goal is None:
         return None if previous is None else keep_plan(workload, history, previous, status)
     forecast = fallback_forecast(history, made_at, workload.steps, status)
     return plan_step(workload, history, forecast, previous, learnt, served)

@@ -74,13 +74,25 @@ is too little data to tell whether it does worse."""
 
 
 @attrs.frozen
-class ServiceLevelSettings:
-    """How a forecast with uncertainty becomes replicas.
+class ServiceLevelGoal:
+    """What a plan by service level aims at: ``service_level``, the share of minutes with enough pods.
 
-    ``headroom`` fixes the factor on the upper quantile; if None, the safety factor follows the service level.
-    ``reactive_headroom`` is the floor's headroom under a fixed headroom; None turns the floor off in either case. With
-    less than ``min_history`` seconds of history the plan follows the last value. ``interval`` is the time between two
-    ticks in seconds; None means one step.
+    ``headroom`` fixes the factor on the upper quantile; if None, the safety factor follows the service level. With less
+    than ``min_history`` seconds of history the plan follows the last value.
+    """
+
+    service_level: float = 0.99
+    headroom: float | None = None
+    min_history: float = MIN_HISTORY
+
+
+@attrs.frozen
+class ServiceLevelSettings:
+    """How a forecast with uncertainty becomes replicas; a workload makes them of its own settings.
+
+    ``headroom`` and ``min_history`` as in `ServiceLevelGoal`. ``reactive_headroom`` is the floor's headroom under a
+    fixed headroom; None turns the floor off in either case. ``interval`` is the time between two ticks in seconds; None
+    means one step.
     """
 
     steering: SteeringSettings
@@ -93,6 +105,11 @@ class ServiceLevelSettings:
     def policy(self) -> PlanPolicy:
         """How load becomes replicas; the policy's own headroom is not used."""
         return self.steering.policy
+
+    @property
+    def level(self) -> float | None:
+        """The service level that the safety factor follows; None under a fixed headroom."""
+        return self.steering.service_level if self.headroom is None else None
 
     def margin_factor(self, factor: float) -> float:
         """What multiplies the margin when ``factor`` multiplies the quantile: see `MARGIN_EXPONENT`."""
@@ -230,10 +247,8 @@ class ServiceLevelPlan:
 
     def report(self, state: ServiceLevelState, settings: ServiceLevelSettings) -> ServiceLevelReport:
         """What the snapshot shows of this plan, with the ``state`` that follows it."""
-        steering = settings.steering
-        level = steering.service_level if settings.headroom is None else None
-        spent = state.steering.budget_spent(steering)
-        return ServiceLevelReport(self.upper, self.factor, level, spent, state, self.load_cap)
+        spent = state.steering.budget_spent(settings.steering)
+        return ServiceLevelReport(self.upper, self.factor, settings.level, spent, state, self.load_cap)
 
 
 NO_PREVIOUS_PLAN = PreviousPlan()
