@@ -42,7 +42,7 @@ from kedastral.core.series import Series
 from kedastral.models.auto import AutoModel
 from kedastral.serving.store import MemoryStore
 from kedastral.tracing import NO_TRACING
-from kedastral.workloads.tick import ForecastLoop, Planner, Workload
+from kedastral.workloads.tick import ForecastLoop, Workload
 
 TICK_MS, PROMETHEUS_MS, GET_METRICS_MS = 500.0, 300.0, 20.0
 """The budgets, each for a p95."""
@@ -112,8 +112,7 @@ async def _open_spans() -> None:
 def _make_loop(source: MetricSource) -> ForecastLoop:
     workload = Workload(WORKLOAD, "load", 30, 300.0, PlanPolicy(), goal=ServiceLevelGoal())
     forecaster = InProcessForecaster(AutoModel(), trio.CapacityLimiter(1))
-    planner = Planner(workload, lambda: None)
-    return ForecastLoop(workload, source, forecaster, MemoryStore(), SystemClock(), planner)
+    return ForecastLoop(workload, source, forecaster, MemoryStore(), SystemClock())
 
 
 async def _time(name: str, call: Callable[[], Awaitable[object]], budget_ms: float | None) -> Figure:

@@ -259,18 +259,18 @@ class RunnerBuilder:
             forecaster=MeasuredForecaster(forecaster, self.metrics, self.tracing),
             store=self.store,
             clock=self.clock,
-            planner=self._make_planner(workload, forecaster),
+            planner=self._make_planner(workload.name, forecaster),
             remember=self.recent.record,
             tracing=self.tracing,
             series=series,
             counter=CounterWatch(is_logged=find_raw_counter(settings.query) is not None),  # by a warning at the start
         )
 
-    def _make_planner(self, workload: Workload, forecaster: Forecaster) -> Planner:
-        observe, served = self.metrics.plan_seconds.observe, partial(self.last_served, workload.name)
+    def _make_planner(self, workload: str, forecaster: Forecaster) -> Planner:
+        observe, served = self.metrics.plan_seconds.observe, partial(self.last_served, workload)
         if isinstance(forecaster, TrainedForecaster):
-            return Planner(workload, forecaster.uncertainty, observe, served, self.tracing)
-        return Planner(workload, observe=observe, served=served, tracing=self.tracing)
+            return Planner(forecaster.uncertainty, observe, served, self.tracing)
+        return Planner(observe=observe, served=served, tracing=self.tracing)
 
     def _make_parts(self, settings: WorkloadSettings, before: RunnerParts | None) -> RunnerParts:
         forecast = settings.forecast

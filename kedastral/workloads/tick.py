@@ -36,55 +36,33 @@ QUIET = timedelta(hours=1)
 
 @attrs.frozen
 class Planner:
-    """`plan_step` for one workload, timed, with a log line when the forecast's status changes.
+    """`plan_step`, timed, with a log line when the forecast's status changes; one for each workload.
 
     ``learnt`` returns the uncertainty found when the model was fitted. ``observe`` gets the seconds that each plan
     took. ``served`` returns what KEDA was last told before the process started; None if unknown. ``tracing`` gets a
     span for each plan.
     """
 
-    workload: Workload
     learnt: Callable[[], UncertaintyState | None] = lambda: None
     observe: Callable[[float], None] = lambda _seconds: None
     served: Callable[[], int | None] = lambda: None
     tracing: Tracing = NO_TRACING
 
-    def plan(self, history: Series, forecast: Forecast, previous: Snapshot | None) -> Snapshot:
+    def plan(self, workload: Workload, history: Series, forecast: Forecast, previous: Snapshot | None) -> Snapshot:
         """The snapshot to publish after ``previous``."""
         with self.tracing.span("plan", {}), observe_seconds(self.observe):
-            snapshot = plan_step(self.workload, history, forecast, previous, self.learnt(), self.served())
-            self._log_change(previous, snapshot)
+            snapshot = plan_step(workload, history, forecast, previous, self.learnt(), self.served())
+            _log_change(workload, previous, snapshot)
         return snapshot
 
     def plan_without_model(
-        self, history: Series, made_at: datetime, failure: ModelError, previous: Snapshot | None
+        self, workload: Workload, history: Series, made_at: datetime, failure: ModelError, previous: Snapshot | None
     ) -> Snapshot | None:
         """The snapshot to publish while the model fails; None: publish nothing."""
         status = model_failed(failure)
-        snapshot = plan_step_without_model(
-            self.workload, history, made_at, status, previous, self.learnt(), self.served()
-        )
-        self._log_change(previous, snapshot)
+        snapshot = plan_step_without_model(workload, history, made_at, status, previous, self.learnt(), self.served())
+        _log_change(workload, previous, snapshot)
         return snapshot
-
-    def _log_change(self, previous: Snapshot | None, snapshot: Snapshot | None) -> None:
-        """Log when a plan by service level stops using the forecast, and when it resumes."""
-        before = OK if previous is None else previous.status
-        if self.workload.goal is None or snapshot is None or snapshot.status.code is before.code:
-            return
-        now = snapshot.status
-        fields = of_many(self.workload.name, status=now.code)
-        if now.is_ok:
-            log.info("the forecast is what is planned for now", extra=fields)
-            return
-        level = logging.INFO if now.code in STARTING else logging.WARNING
-        log.log(
-            level,
-            "%s: %s; falls back to a naive forecast (the last value) until then",
-            now.code,
-            now.reason,
-            extra=fields,
-        )
 
 
 @attrs.frozen
@@ -101,15 +79,11 @@ class ForecastLoop:
     forecaster: Forecaster
     store: SnapshotStore
     clock: WallClock
-    planner: Planner = attrs.field()
+    planner: Planner = attrs.field(factory=Planner)
     remember: Callable[[Series | None, Snapshot, datetime], None] = lambda _history, _snapshot, _now: None
     tracing: Tracing = NO_TRACING
     series: SeriesWatch = attrs.field(factory=SeriesWatch)
     counter: CounterWatch = attrs.field(factory=CounterWatch)
-
-    @planner.default
-    def _default_planner(self) -> Planner:
-        return Planner(self.workload)
 
     async def tick(self) -> None:
         """Publish one new snapshot. Raises WorkloadError on an expected failure.
@@ -129,10 +103,11 @@ class ForecastLoop:
         try:
             forecast = await self.forecaster.forecast(history, now, self.workload.steps)
         except ModelError as error:  # the floor needs no forecast
-            fallback = self.planner.plan_without_model(history, now, error, previous)
+            fallback = self.planner.plan_without_model(self.workload, history, now, error, previous)
             error.followed_by = await self._try_to_publish(fallback, history, found, now)
             raise
-        await self._publish(self.planner.plan(history, forecast, previous), history, found, now)
+        snapshot = self.planner.plan(self.workload, history, forecast, previous)
+        await self._publish(snapshot, history, found, now)
 
     async def _raise_floor(self, read: Series, now: datetime) -> StoreError | None:
         """Publish the newest plan again with a higher floor, if the lower bounds in ``read`` need one.
@@ -212,3 +187,23 @@ class ForecastLoop:
         words = "values far beyond all that this workload does are left out: %d in all, the newest %.6g at %s"
         at = f"{now.newest.at:%Y-%m-%dT%H:%M:%SZ}"
         log.warning(words, now.points, now.newest.value, at, extra=of_many(self.workload.name))
+
+
+def _log_change(workload: Workload, previous: Snapshot | None, snapshot: Snapshot | None) -> None:
+    """Log when a plan by service level stops using the forecast, and when it resumes."""
+    before = OK if previous is None else previous.status
+    if workload.goal is None or snapshot is None or snapshot.status.code is before.code:
+        return
+    now = snapshot.status
+    fields = of_many(workload.name, status=now.code)
+    if now.is_ok:
+        log.info("the forecast is what is planned for now", extra=fields)
+        return
+    level = logging.INFO if now.code in STARTING else logging.WARNING
+    log.log(
+        level,
+        "%s: %s; falls back to a naive forecast (the last value) until then",
+        now.code,
+        now.reason,
+        extra=fields,
+    )

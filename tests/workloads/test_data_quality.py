@@ -23,7 +23,7 @@ from kedastral.errors import SourceError
 from kedastral.models import MODELS
 from kedastral.serving.store import MemoryStore
 from kedastral.wire import dump_json, read_snapshot, write_snapshot
-from kedastral.workloads.tick import ForecastLoop, Planner
+from kedastral.workloads.tick import ForecastLoop
 from tests.adapters.answers import client_of, matrix
 from tests.adapters.test_data_quality import START, LateServer
 from tests.core.test_settling import rate_seen
@@ -241,8 +241,7 @@ async def test_a_workload_without_load_for_a_while_sleeps(model: str) -> None:
     begin = server.now.timestamp()
     server.seen = lambda at, _now: 0.0 if at > begin else 300.0 + 20 * np.sin(at)
     site = Site(server, model)
-    workload = attrs.evolve(site.loop.workload, policy=policy)
-    site.loop = ForecastLoop(workload, site.loop.source, site.loop.forecaster, site.store, site.loop.clock)
+    site.loop = attrs.evolve(site.loop, workload=attrs.evolve(site.loop.workload, policy=policy))
     told = await site.run(90)
     assert min(told[:20]) >= 1, "not at once"
     assert told[-1] == 0
@@ -333,7 +332,7 @@ async def test_pods_that_another_autoscaler_takes_away_in_mode_observe_are_no_su
     server.after(40, 0.4)
     site = Site(server, "baseline")
     workload = attrs.evolve(site.loop.workload, stale=StalePolicy(mode=Mode.OBSERVE))
-    site.loop = attrs.evolve(site.loop, workload=workload, planner=Planner(workload))
+    site.loop = attrs.evolve(site.loop, workload=workload)
     await site.run(60)
     assert site.snapshot.findings.lost_series is None
     assert not suspicions(caplog)
@@ -346,7 +345,7 @@ async def test_what_keda_was_told_is_unknown_once_it_was_told_the_default_minimu
 ) -> None:
     site = Site(CountedServer(lambda _at: 20), "baseline")
     workload = attrs.evolve(site.loop.workload, stale=StalePolicy(on_stale=on_stale))
-    site.loop = attrs.evolve(site.loop, workload=workload, planner=Planner(workload))
+    site.loop = attrs.evolve(site.loop, workload=workload)
     await site.run(20.5)
     site.server.now += timedelta(seconds=150)
     await site.run(0.5)

@@ -19,7 +19,7 @@ from kedastral.serving.asked import MinimumLog
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.scaler import StaleLog
 from kedastral.workloads.guarded_tick import GuardedTick
-from kedastral.workloads.tick import ForecastLoop, Planner
+from kedastral.workloads.tick import ForecastLoop
 from tests.parts import START, make_snapshot
 from tests.workloads.test_tick import make_loop
 
@@ -65,7 +65,7 @@ async def tick_all(change: Callable[[ForecastLoop], ForecastLoop]) -> io.StringI
 
 def observed(loop: ForecastLoop) -> ForecastLoop:
     workload = attrs.evolve(loop.workload, stale=StalePolicy(mode=Mode.OBSERVE))
-    return attrs.evolve(loop, workload=workload, planner=Planner(workload))
+    return attrs.evolve(loop, workload=workload)
 
 
 def away(loop: ForecastLoop) -> ForecastLoop:

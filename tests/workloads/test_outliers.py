@@ -79,7 +79,7 @@ class Learning:
 def loop_over(loads: Floats, begin: int) -> tuple[ForecastLoop, Shown]:
     """A workload that starts when ``begin`` minutes have been measured."""
     shown, forecaster = Shown(loads, begin), Learning()
-    planner = Planner(WORKLOAD, forecaster.learnt)
+    planner = Planner(forecaster.learnt)
     return ForecastLoop(WORKLOAD, shown, forecaster, MemoryStore(), shown, planner), shown
 
 

@@ -76,7 +76,7 @@ def loop_with(
     source: "Source | None" = None,
     forecaster: Forecaster | None = None,
 ) -> ForecastLoop:
-    planner = Planner(workload, lambda: learnt)
+    planner = Planner(lambda: learnt)
     forecaster = forecaster or InProcessForecaster(LastValue())
     return ForecastLoop(workload, source or Source(), forecaster, MemoryStore(), wall_clock(), planner)
 
@@ -96,7 +96,7 @@ async def test_what_was_learnt_is_where_the_state_begins_and_later_ticks_carry_o
 async def test_a_state_that_has_seen_more_than_was_learnt_is_kept() -> None:
     first = loop_with(UncertaintyState(Calibration(windows=50, slow_scale=0.7)))
     await first.tick()
-    again = attrs.evolve(first, planner=Planner(WORKLOAD, lambda: UncertaintyState(Calibration(windows=9))))
+    again = attrs.evolve(first, planner=Planner(lambda: UncertaintyState(Calibration(windows=9))))
     await again.tick()
     snapshot = again.store.get("shop")
     assert snapshot is not None
@@ -199,7 +199,7 @@ async def test_what_a_model_has_said_is_not_taken_back_while_the_last_value_stan
     for minutes in range(1, 30):
         now = clock.now() + timedelta(minutes=minutes)
         history = await Source().history(now)
-        snapshot = begun.planner.plan_without_model(history, now, failure, snapshot)
+        snapshot = begun.planner.plan_without_model(begun.workload, history, now, failure, snapshot)
         assert snapshot is not None
         rest = good.replicas[minutes:]
         assert (snapshot.replicas[: len(rest)] >= rest).all()

@@ -22,7 +22,7 @@ from kedastral.models.baseline import Baseline
 from kedastral.models.naive import LastValue
 from kedastral.serving.store import MemoryStore
 from kedastral.simulation.hpa import Hpa, HpaBehavior, HpaMetric, ScalingRules
-from kedastral.workloads.tick import ForecastLoop, Planner
+from kedastral.workloads.tick import ForecastLoop
 from tests.parts import START
 
 POLICY = PlanPolicy(50.0, headroom=1.2, bounds=ReplicaBounds(1, 500))
@@ -51,7 +51,7 @@ class Shown:
 async def told_by(loads: Floats, model: Model, workload: Workload) -> Ints:
     """What KEDA is told after each minute of ``loads``, except the first `BEFORE`."""
     shown = Shown(loads, BEFORE)
-    loop = ForecastLoop(workload, shown, InProcessForecaster(model), MemoryStore(), shown, Planner(workload))
+    loop = ForecastLoop(workload, shown, InProcessForecaster(model), MemoryStore(), shown)
     told = []
     for _ in range(BEFORE, len(loads)):
         await loop.tick()

@@ -122,7 +122,7 @@ async def test_a_plan_that_is_kept_under_other_settings_is_published_with_its_ow
     for loop, fingerprint in ((first, "old"), (failing, "new")):
         workload = attrs.evolve(loop.workload, fingerprint=fingerprint)
         with suppress(ModelError):
-            await attrs.evolve(loop, workload=workload, planner=Planner(workload)).tick()
+            await attrs.evolve(loop, workload=workload).tick()
     published = store.get("shop")
     assert published is not None
     assert published.status.code is StatusCode.MODEL_FAILED
@@ -356,10 +356,10 @@ async def test_a_change_of_what_keda_is_told_is_a_line_with_its_reason(
     loads = [[100.0, 100.0, 100.0]] * 2 + [[100.0, 100.0, 2000.0]] * 2 + [[100.0, 100.0, 9000.0]] * 2
     loop, clock = make_loop(floor=None), wall_clock()
     changes, said = ToldLog(loop.workload), caplog.messages
-    made = Planner(loop.workload)
+    made = Planner()
     for number, values in enumerate(loads):
         now = clock.now() + timedelta(seconds=20 * number)
-        snapshot = made.plan(make_history(100.0), Forecast(now, 60.0, np.array(values)), None)
+        snapshot = made.plan(loop.workload, make_history(100.0), Forecast(now, 60.0, np.array(values)), None)
         changes.note(snapshot, now)
     said = [words for words in caplog.messages if words.startswith("replicas for KEDA")]
     assert [words.partition(": ")[0] for words in said] == ["replicas for KEDA 2 -> 24", "replicas for KEDA 24 -> 50"]
@@ -404,7 +404,7 @@ async def test_where_a_fault_takes_nothing_away_no_word_is_said(
 ) -> None:
     loop = make_loop()
     workload = attrs.evolve(loop.workload, stale=policy)
-    loop = attrs.evolve(loop, workload=workload, planner=Planner(workload))
+    loop = attrs.evolve(loop, workload=workload)
     tick = GuardedTick(loop, Metrics().count_error, answers_keda=answers_keda)
     await tick.tick()
     assert not logged_of_default_min(caplog)
@@ -416,7 +416,7 @@ async def test_what_is_only_observed_says_at_the_start_that_a_trigger_needs_anot
     caplog.set_level("INFO", "kedastral.forecaster")
     loop = make_loop([SourceError("away", reason="x"), make_history(1.0)])
     observed = attrs.evolve(loop.workload, stale=StalePolicy(mode=Mode.OBSERVE))
-    tick = GuardedTick(attrs.evolve(loop, workload=observed, planner=Planner(observed)), _forget)
+    tick = GuardedTick(attrs.evolve(loop, workload=observed), _forget)
     for _ in range(3):
         await tick.tick()
     said = [record.getMessage() for record in caplog.records]
