@@ -106,7 +106,9 @@ class Fleet:
     def terms(self, key: str) -> Terms:
         """The conditions for serving a snapshot of the workload that another process made."""
         runner = self._runners.get(key)
-        return Terms() if runner is None else Terms(runner.fingerprint, runner.policy.stale_after)
+        if runner is None:
+            return Terms()
+        return Terms(runner.workload.fingerprint, runner.workload.stale.stale_after)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Tick for all runners, including those added later, until cancelled. What a tick raises propagates."""
@@ -178,7 +180,8 @@ class Fleet:
 
     async def _tick(self, runner: WorkloadRunner, beats: Beats, replaced: trio.Event) -> None:
         keeper, division = self.keeper, self.division
-        turn = Turn(runner.key, beats.interval, runner.policy.stale_after, beats.next_after_now(), replaced)
+        stale_after = runner.workload.stale.stale_after
+        turn = Turn(runner.key, beats.interval, stale_after, beats.next_after_now(), replaced)
         if division is not None and not division.is_mine(turn):
             if keeper is not None:
                 keeper.hand_over(runner.key, to_another=division.has_other_owner(runner.key))

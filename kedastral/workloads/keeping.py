@@ -26,7 +26,6 @@ from kedastral.core.trigger import ObjectRef
 from kedastral.errors import StoreError
 from kedastral.logs import RepeatLimit, of_many
 from kedastral.serving.metrics import Metrics
-from kedastral.workloads.planning_settings import workload_of
 from kedastral.workloads.runner import WorkloadRunner
 from kedastral.workloads.ticker import spread
 from kedastral.workloads.training import TrainedForecaster
@@ -156,9 +155,8 @@ class StateKeeper:
 
     async def restore(self, runner: WorkloadRunner, state: KeptState) -> None:
         """Answer KEDA from ``state``, and let ``runner`` continue from it; its history is read by `recall`."""
-        workload = workload_of(runner.settings)
-        adapted, published = adapt_state(state, runner.basis, workload), self.snapshots.get(runner.key)
-        if published is not None and _counts_more(published, adapted.snapshot, runner.fingerprint):
+        adapted, published = adapt_state(state, runner.basis, runner.workload), self.snapshots.get(runner.key)
+        if published is not None and _counts_more(published, adapted.snapshot, runner.workload.fingerprint):
             level = adapted.snapshot.service_level
             if published.service_level is not None or level is None:
                 return
@@ -199,7 +197,7 @@ class StateKeeper:
         What it has learnt about these since its start is dropped, as if it had restarted just now; its plan stays.
         """
         published = self.snapshots.previous(runner.key)
-        kept = adapt_state(state, runner.basis, workload_of(runner.settings)).snapshot.service_level
+        kept = adapt_state(state, runner.basis, runner.workload).snapshot.service_level
         if kept is None or published is None or published.service_level is None:
             return
         now = published.service_level
@@ -335,7 +333,7 @@ class StateKeeper:
             saved_at=self.clock.now(),
             basis=runner.basis,
             snapshot=snapshot,
-            told=told_by_plan(snapshot, self.clock.now(), runner.policy),
+            told=told_by_plan(snapshot, self.clock.now(), runner.workload.stale),
             source=source.kept_state() if isinstance(source, RestorableSource) else None,
             told_lately=runner.series.told,
             trigger=self.trigger_of(runner.key),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Turns a workload's settings into what planning and saved state need: `Workload`, `StateBasis` and a fingerprint."""
+"""Turns a workload's settings into what planning and saved state need: `Workload` and `StateBasis`."""
 
 import hashlib
 
@@ -14,20 +14,22 @@ from kedastral.settings.fleet import WorkloadSettings
 from kedastral.workloads.data_sources import DataSourceConnection, identify_source
 
 
-def workload_of(settings: WorkloadSettings) -> Workload:
-    """The settings of one workload in the form that planning uses."""
+def workload_of(settings: WorkloadSettings, connection: DataSourceConnection | None) -> Workload:
+    """The settings of one workload, which reads from ``connection``, in the form that planning uses."""
     forecast, plan, serving = settings.forecast, settings.plan, settings.serving
+    policy, floor = plan.policy(forecast.step), serving.floor_headroom
     goal, kind = ServiceLevelGoal(settings.level.service_level, plan.headroom), MODELS.get(str(forecast.model))
     return Workload(
         name=settings.key,
         metric=forecast.metric,
         steps=forecast.steps,
         lead_time=serving.lead_time,
-        policy=plan.policy(forecast.step),
-        reactive_headroom=serving.floor_headroom,
+        policy=policy,
+        reactive_headroom=floor,
         goal=goal if kind is not None and kind.plans_by_service_level else None,
         stale=settings.policy(),
         interval=forecast.interval,
+        fingerprint=_hash(attrs.astuple(basis_of(settings, connection)), policy, floor),
     )
 
 
@@ -49,8 +51,6 @@ def basis_of(settings: WorkloadSettings, connection: DataSourceConnection | None
     )
 
 
-def fingerprint_of(settings: WorkloadSettings, basis: StateBasis) -> str:
+def _hash(*settings: object) -> str:
     """A hash of the settings that determine the replicas for a given load; it does not reveal them."""
-    workload = workload_of(settings)
-    described = repr((attrs.astuple(basis), workload.policy, workload.reactive_headroom)).encode()
-    return hashlib.blake2b(described, digest_size=8).hexdigest()
+    return hashlib.blake2b(repr(settings).encode(), digest_size=8).hexdigest()

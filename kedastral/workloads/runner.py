@@ -25,7 +25,7 @@ from kedastral.core.planning.service_level import ServiceLevelSettings
 from kedastral.core.planning.uncertainty import UncertaintyState
 from kedastral.core.ports import Forecaster, MetricSource, SnapshotStore, TrainableModel
 from kedastral.core.series import Series
-from kedastral.core.serving import StalePolicy, told_by_plan
+from kedastral.core.serving import told_by_plan
 from kedastral.errors import WorkloadError
 from kedastral.logs import of_many
 from kedastral.models import MODELS
@@ -39,7 +39,7 @@ from kedastral.tracing import NO_TRACING, Tracing
 from kedastral.workloads.data_sources import DataSourceConnection, DataSources
 from kedastral.workloads.guarded_tick import GuardedTick, log_mode
 from kedastral.workloads.measured import MeasuredForecaster, MeasuredSource
-from kedastral.workloads.planning_settings import basis_of, fingerprint_of, workload_of
+from kedastral.workloads.planning_settings import basis_of, workload_of
 from kedastral.workloads.tick import ForecastLoop, Planner
 from kedastral.workloads.training import TrainedForecaster, TrainingQueue
 
@@ -92,15 +92,17 @@ class RunnerParts:
 class WorkloadRunner:
     """A running workload, made from ``settings``; a change of settings makes a successor.
 
+    ``workload`` is what planning uses of them; its fingerprint goes with the plans.
     ``close(successor)`` releases what the successor (None: there is none) does not take over.
     ``reads_unused_history(successor)`` says whether a running tick is still reading a history that the successor does
     not use: then it may be cancelled. ``take_over(before)`` adapts what ``before`` has published to this runner's
     settings: it is called after the last tick of ``before`` and before the first one of this runner. ``series`` watches
     how many series are summed. ``failed`` is why the newest tick gave no forecast; ``ticked`` is set when the first
-    tick has ended. ``fingerprint`` goes with its plans.
+    tick has ended.
     """
 
     settings: WorkloadSettings
+    workload: Workload
     parts: RunnerParts
     tick: Callable[[], Awaitable[None]]
     close: Callable[["WorkloadRunner | None"], Awaitable[None]]
@@ -109,12 +111,6 @@ class WorkloadRunner:
     series: SeriesWatch = attrs.field(factory=SeriesWatch)
     failed: LastFailure = attrs.field(factory=LastFailure)
     ticked: trio.Event = attrs.field(factory=trio.Event)
-    fingerprint: str = ""
-    policy: StalePolicy = attrs.field(init=False)
-
-    @policy.default
-    def _make_policy(self) -> StalePolicy:
-        return self.settings.policy()
 
     @property
     def key(self) -> str:
@@ -170,10 +166,9 @@ class RunnerBuilder:
         History is kept if the query, its data source and its window stay the same; what the model has learnt is kept if
         the model does as well.
         """
-        parts = self._make_parts(settings, None if before is None else before.parts)
-        basis = basis_of(settings, parts.source_identity.connection)
-        fingerprint = fingerprint_of(settings, basis)
-        workload = attrs.evolve(workload_of(settings), fingerprint=fingerprint)
+        connection = self.sources.find(settings.data_source) if self.open_source is None else None
+        workload, basis = workload_of(settings, connection), basis_of(settings, connection)
+        parts = self._make_parts(settings, workload, connection, None if before is None else before.parts)
         source = MeasuredSource(parts.source, self.metrics, self.tracing)
         same_load = before is not None and before.basis.history == basis.history
         series = before.series if before is not None and same_load else SeriesWatch()
@@ -183,6 +178,7 @@ class RunnerBuilder:
         guarded = GuardedTick(loop, partial(self._note_failure, failed), failed.note_success, self.answers_keda)
         return WorkloadRunner(
             settings=settings,
+            workload=workload,
             parts=parts,
             tick=self._traced(workload.name, guarded),
             close=partial(self._close, parts),
@@ -190,7 +186,6 @@ class RunnerBuilder:
             take_over=partial(self._take_over, settings, parts, workload),
             series=series,
             failed=failed,
-            fingerprint=fingerprint,
         )
 
     def _traced(self, workload: str, guarded: GuardedTick) -> Callable[[], Awaitable[None]]:
@@ -222,7 +217,7 @@ class RunnerBuilder:
     ) -> None:
         """Adapt what ``before`` has published to ``settings``, with their ``parts`` and ``workload``."""
         now, basis = self.clock.now(), basis_of(settings, parts.source_identity.connection)
-        told = told_by_plan(self.store.get(workload.name), now, before.policy)
+        told = told_by_plan(self.store.get(workload.name), now, before.workload.stale)
         self.store.revise(workload.name, SettingsChange(before.basis, basis, workload, told, now).adapt)
         afresh = starts_afresh(
             before.basis,
@@ -272,9 +267,14 @@ class RunnerBuilder:
             return Planner(forecaster.uncertainty, observe, served, self.tracing)
         return Planner(observe=observe, served=served, tracing=self.tracing)
 
-    def _make_parts(self, settings: WorkloadSettings, before: RunnerParts | None) -> RunnerParts:
+    def _make_parts(
+        self,
+        settings: WorkloadSettings,
+        workload: Workload,
+        connection: DataSourceConnection | None,
+        before: RunnerParts | None,
+    ) -> RunnerParts:
         forecast = settings.forecast
-        connection = self.sources.find(settings.data_source) if self.open_source is None else None
         query = RangeQuery(
             settings.query, forecast.history_window, forecast.step, settings.stale.stale_after, forecast.settle_after
         )
@@ -289,7 +289,7 @@ class RunnerBuilder:
         if before is not None and before.forecaster_identity == forecaster_identity:
             forecaster, client = before.forecaster, before.model_client
         else:
-            forecaster, client = self._open_forecaster(settings)
+            forecaster, client = self._open_forecaster(settings, workload.service_level)
         if connection is not None:  # counted last, when nothing can fail anymore
             self.sources.use(settings.data_source)
         return RunnerParts(source_identity, source, forecaster_identity, forecaster, client)
@@ -302,13 +302,15 @@ class RunnerBuilder:
         assert self.open_source is not None  # noqa: S101 - without one there is a connection
         return self.open_source(settings)
 
-    def _open_forecaster(self, settings: WorkloadSettings) -> tuple[Forecaster, httpx.AsyncClient | None]:
+    def _open_forecaster(
+        self, settings: WorkloadSettings, service_level: ServiceLevelSettings | None
+    ) -> tuple[Forecaster, httpx.AsyncClient | None]:
         forecast = settings.forecast
         if forecast.model == HTTP_MODEL and forecast.model_url is not None:
             client = open_model_client(forecast.model_url)
             return HttpForecaster(client, forecast.model_timeout), client
         kind = MODELS[str(forecast.model)]
-        model, service_level = kind.make(forecast.timezone), workload_of(settings).service_level
+        model = kind.make(forecast.timezone)
         if service_level is not None and isinstance(model, TrainableModel):
             return self._make_trained(model, service_level), None
         return InProcessForecaster(model, self.computing if kind.heavy else None), None

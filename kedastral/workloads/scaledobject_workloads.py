@@ -186,7 +186,7 @@ class FleetResolver:
     def policy_of(self, workload: str) -> StalePolicy:
         """See `kedastral.core.ports.WorkloadResolver.policy_of`; for a removed workload: UNAVAILABLE."""
         runner = self.fleet.runners.get(workload)
-        return StalePolicy(on_stale=OnStale.ERROR) if runner is None else runner.policy
+        return StalePolicy(on_stale=OnStale.ERROR) if runner is None else runner.workload.stale
 
     def failure_of(self, workload: str) -> Failure | None:
         """See `kedastral.core.ports.WorkloadResolver.failure_of`."""

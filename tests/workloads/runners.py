@@ -12,6 +12,7 @@ from kedastral.serving.store import MemoryStore
 from kedastral.settings.declarations import ForecastSettings, StaleSettings
 from kedastral.settings.fleet import WorkloadSettings
 from kedastral.settings.types import Name
+from kedastral.workloads.planning_settings import workload_of
 from kedastral.workloads.runner import ForecasterIdentity, RunnerBuilder, RunnerParts, SourceIdentity, WorkloadRunner
 from tests.parts import StubForecaster, StubSource, wall_clock
 
@@ -52,7 +53,7 @@ def make_runner(
         ForecasterIdentity(forecast.model, None, forecast.model_timeout, forecast.timezone, identity),
         StubForecaster(lambda steps: [0.0] * steps),
     )
-    return WorkloadRunner(settings, parts, tick, close, lambda _successor: reads_unused)
+    return WorkloadRunner(settings, workload_of(settings, None), parts, tick, close, lambda _successor: reads_unused)
 
 
 @attrs.frozen(eq=False)

@@ -52,7 +52,6 @@ from kedastral.workloads.data_sources import DataSources
 from kedastral.workloads.fleet import Fleet
 from kedastral.workloads.forecasting import Forecasting
 from kedastral.workloads.keeping import FORGET_AFTER, HISTORY_EVERY, SWEEP_EVERY, StateKeeper
-from kedastral.workloads.planning_settings import workload_of
 from kedastral.workloads.runner import RunnerBuilder, WorkloadRunner
 from kedastral.workloads.scaledobject_workloads import REMOVE_AFTER, TriggerReader
 from kedastral.workloads.training import TrainedForecaster
@@ -94,7 +93,7 @@ class Process:
 
     def told(self, workload: str = "shop") -> int | None:
         fleet = self.forecasting.fleet
-        return decide(fleet.store.get(workload), self.clock.now(), fleet.runners[workload].policy).replicas
+        return decide(fleet.store.get(workload), self.clock.now(), fleet.runners[workload].workload.stale).replicas
 
     def made_at(self, workload: str = "shop") -> datetime:
         snapshot = self.forecasting.fleet.store.get(workload)
@@ -825,13 +824,13 @@ each_change = pytest.mark.parametrize(
 async def test_other_settings_leave_of_the_state_what_the_table_says(changed: str, number: int) -> None:
     before, now = build(MAIN, shop(**AUTO)), build(*CHANGES[changed][number]())
     state = attrs.evolve(make_kept_state(), basis=before.basis)
-    found = adapt_state(state, now.basis, workload_of(now.settings))
+    found = adapt_state(state, now.basis, now.workload)
 
     assert state.snapshot.service_level is not None
     assert found.snapshot.service_level is not None
     was, left = state.snapshot.service_level.state, found.snapshot.service_level.state
-    policy = now.settings.plan.policy(now.settings.forecast.step)
-    clamped = [policy.bounds.clamp(each) for each in state.snapshot.replicas.tolist()]
+    bounds = now.workload.policy.bounds
+    clamped = [bounds.clamp(each) for each in state.snapshot.replicas.tolist()]
     kept = {
         "history": now.basis.history == before.basis.history and found.told_lately == state.told_lately,
         "model": now.basis.history == before.basis.history and now.basis.forecaster == before.basis.forecaster,
@@ -851,7 +850,7 @@ async def test_other_settings_leave_of_the_state_what_the_table_says(changed: st
     assert named == [part for part in PARTS if not kept[part]], "what the log of a reload names"
     assert found.snapshot.replicas.tolist() == clamped
     assert left.last_recommendation == was.last_recommendation
-    assert found.told == policy.bounds.clamp(8)
+    assert found.told == bounds.clamp(8)
     assert (found.snapshot.lead_time, found.snapshot.mode) == (
         now.settings.serving.lead_time, now.settings.serving.mode,
     )  # fmt: skip
@@ -883,12 +882,12 @@ async def test_a_reload_leaves_of_the_state_what_a_restart_leaves(
         await nursery.start(fleet.run)
         fleet.put(attrs.evolve(before, tick=publish))
         await trio.sleep(1)
-        told = decide(store.get("shop"), START, before.policy).replicas
+        told = decide(store.get("shop"), START, before.workload.stale).replicas
         fleet.put(attrs.evolve(now, tick=look))
         await trio.sleep(1)
         nursery.cancel_scope.cancel()
     state = attrs.evolve(make_kept_state(told=told), basis=before.basis)
-    restarted = adapt_state(state, now.basis, workload_of(now.settings)).snapshot
+    restarted = adapt_state(state, now.basis, now.workload).snapshot
     assert taken == [restarted]
     assert (now.series is before.series) == (now.basis.history == before.basis.history)
     assert replicas_at(restarted, START) >= min(told or 0, settings.plan.max_replicas), "KEDA is told no less meanwhile"

@@ -136,8 +136,8 @@ async def test_a_data_source_configured_otherwise_is_read_anew_and_the_old_way_c
 async def test_its_fingerprint_differs_where_its_numbers_mean_something_else(
     builder: RunnerBuilder, changes: dict[str, Any], is_other: bool
 ) -> None:
-    fingerprint = builder.build(shop(**changes)).fingerprint
-    assert (fingerprint != builder.build(shop()).fingerprint) is is_other
+    fingerprint = builder.build(shop(**changes)).workload.fingerprint
+    assert (fingerprint != builder.build(shop()).workload.fingerprint) is is_other
     assert len(fingerprint) == 16
 
 
@@ -148,10 +148,10 @@ async def test_its_snapshots_have_its_fingerprint(autojump_clock: MockClock) -> 
     await runner.tick_once()
     snapshot = builder.store.get(runner.key)
     assert snapshot is not None
-    assert snapshot.fingerprint == runner.fingerprint
+    assert snapshot.fingerprint == runner.workload.fingerprint
     fleet = Fleet(builder.store, builder.metrics)
     fleet.put(runner)
-    assert fleet.terms(runner.key) == Terms(runner.fingerprint, 120.0)
+    assert fleet.terms(runner.key) == Terms(runner.workload.fingerprint, 120.0)
     assert fleet.terms("nobody") == Terms()
 
 
@@ -292,7 +292,7 @@ async def test_a_runner_answers_by_its_own_stale_settings_and_ticks_by_its_own_i
     builder: RunnerBuilder,
 ) -> None:
     runner = builder.build(shop(stale_after=7.0, interval=11.0))
-    assert runner.policy.stale_after == 7.0
+    assert runner.workload.stale.stale_after == 7.0
     assert runner.interval == 11.0
 
 

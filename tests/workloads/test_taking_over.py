@@ -74,7 +74,7 @@ async def test_what_pods_of_other_settings_kept_last_replaces_no_forecast_of_its
     state = attrs.evolve(state, snapshot=attrs.evolve(state.snapshot, fingerprint="theirs"))
     _, runner = await take_over(state, attrs.evolve(state.snapshot, service_level=None))
     earlier = attrs.evolve(state.snapshot.forecast, made_at=state.snapshot.made_at - timedelta(seconds=30))
-    own = attrs.evolve(state.snapshot, service_level=None, forecast=earlier, fingerprint=runner.fingerprint)
+    own = attrs.evolve(state.snapshot, service_level=None, forecast=earlier, fingerprint=runner.workload.fingerprint)
     found, _ = await take_over(state, own)
     assert found is not None
     assert found.made_at == own.made_at
@@ -123,20 +123,20 @@ async def test_what_is_read_late_is_continued_from_while_a_better_forecast_of_an
     store = SharedStore(exchange, metrics, StorageMetrics(metrics.registry), exchange.clock)
     builder = RunnerBuilder(store, exchange.clock, metrics, open_source=lambda _: StubSource([make_history(1.0)]))
     runner, keeper = builder.build(shop(model=ModelName("auto"))), StateKeeper(states, store, exchange.clock, metrics)
-    store.terms = lambda _: Terms(runner.fingerprint)
+    store.terms = lambda _: Terms(runner.workload.fingerprint)
     kept = with_factor(make_kept_state().snapshot, 1.9, timedelta())
     await states.save(attrs.evolve(make_kept_state(), basis=runner.basis, snapshot=kept))
     states.reading = "away"
     await keeper.recall(runner)
     own = with_factor(make_kept_state().snapshot, 1.1, timedelta(seconds=30))
     await store.put(attrs.evolve(own, fingerprint="older settings"))
-    theirs = attrs.evolve(own, service_level=None, fingerprint=runner.fingerprint)
+    theirs = attrs.evolve(own, service_level=None, fingerprint=runner.workload.fingerprint)
     store.follow("shop")
     await exchange.write([SharedWrite(theirs, 1)])
     await store._read_changes(0)
     served = store.get("shop")
     assert served is not None
-    assert served.fingerprint == runner.fingerprint
+    assert served.fingerprint == runner.workload.fingerprint
     keeper.note(runner)
     states.reading = ""
     await keeper._save_all()

@@ -172,7 +172,7 @@ async def test_a_runner_that_takes_over_logs_the_new_mode(
     await store.put(attrs.evolve(make_snapshot(), mode=Mode.OBSERVE))
     scaling = builder.build(shop(), observing)
     scaling.take_over(observing)
-    told = decide(store.get("shop"), clock.now(), scaling.policy).replicas
+    told = decide(store.get("shop"), clock.now(), scaling.workload.stale).replicas
     assert told
     builder.build(shop(lead_time=60.0), scaling).take_over(scaling)
     assert caplog.messages == [f"mode observe -> scale: KEDA is told {told} from now on"]
