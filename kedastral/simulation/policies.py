@@ -107,6 +107,11 @@ class Ticks:
             self.snapshot = self._make_snapshot(view)
         return self.snapshot
 
+    def told(self, view: View) -> Sequence[HpaMetric]:
+        """What the scaler would answer KEDA at ``view.now``; no value if that is UNAVAILABLE."""
+        replicas = decide(self.newest(view), view.at, self._workload.stale).replicas
+        return (HpaMetric(None if replicas is None else float(replicas)),)
+
     def _make_snapshot(self, view: View) -> Snapshot | None:
         history, at = read_history(view, self._schedule, self._workload.stale.stale_after), view.at
         if history is None or history.newest is None:
@@ -168,12 +173,10 @@ class Kedastral:
         self.name = f"kedastral-{model.name}"
         self.behavior = behavior
         self._ticks = Ticks(model, plan, reading, serving)
-        self._stale = serving.stale
 
     def ask(self, view: View) -> Sequence[HpaMetric]:
-        """See `kedastral.simulation.trial.Policy.ask`; no value if the scaler would answer UNAVAILABLE."""
-        replicas = decide(self._ticks.newest(view), view.at, self._stale).replicas
-        return (HpaMetric(None if replicas is None else float(replicas)),)
+        """See `kedastral.simulation.trial.Policy.ask`."""
+        return self._ticks.told(view)
 
 
 class ServiceLevelPolicy:
@@ -191,7 +194,6 @@ class ServiceLevelPolicy:
     ) -> None:
         self.name = f"steered-{model.name}"
         self._ticks = Ticks(model, plan, reading, serving, goal)
-        self._stale = serving.stale
 
     @property
     def state(self) -> ServiceLevelState | None:
@@ -200,9 +202,8 @@ class ServiceLevelPolicy:
         return None if report is None else report.state
 
     def ask(self, view: View) -> Sequence[HpaMetric]:
-        """See `kedastral.simulation.trial.Policy.ask`; no value if the scaler would answer UNAVAILABLE."""
-        replicas = decide(self._ticks.newest(view), view.at, self._stale).replicas
-        return (HpaMetric(None if replicas is None else float(replicas)),)
+        """See `kedastral.simulation.trial.Policy.ask`."""
+        return self._ticks.told(view)
 
 
 class FarEndOnly:
