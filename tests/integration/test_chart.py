@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Mapping
 from functools import cache
@@ -17,6 +18,7 @@ import yaml
 from docs import manifests
 from docs.chart import CHART, RECIPES, settings_of_chart
 from docs.helm import build_helm, can_build_helm, find_helm, run_go
+from kedastral.errors import ConfigError
 from kedastral.settings.commands import BY_COMMAND, RunSettings
 from kedastral.settings.load import load
 from kedastral.settings.schema import settings_of
@@ -262,6 +264,41 @@ def test_every_variable_is_a_setting_of_the_process_that_gets_it(helm: str, case
             assert variables_of(one).keys() <= product.variables_of(command) | {"PASSWORD"}
 
 
+@every_case
+def test_every_process_starts_with_the_variables_that_it_gets(helm: str, case: str, tmp_path: Path) -> None:
+    """Their files do not exist here, but must be in a volume of the pod."""
+    objects = render(helm, CASES[case])
+    maps = [one for one in objects if one["kind"] == "ConfigMap" and one["metadata"]["name"].endswith("-config")]
+    for name, text in (maps or [only(render(helm, FLEET), "ConfigMap")])[0]["data"].items():
+        (tmp_path / name).write_text(text)
+    for one in objects:
+        if one["kind"] == "Deployment":
+            container = container_of(one)
+            flags = {"--config": str(tmp_path)} if "--config" in container["args"] else {}
+            mounts = tuple(mount["mountPath"] for mount in container.get("volumeMounts", ()))
+            problems = problems_of(BY_COMMAND[container["args"][0]], flags, variables_of(one))
+            assert [each for each in problems if not is_in_a_volume(each, mounts) and not is_not_given(each)] == []
+
+
+def problems_of(kind: type[Any], flags: Mapping[str, str], env: Mapping[str, str]) -> tuple[str, ...]:
+    try:
+        load(kind, flags, env)
+    except ConfigError as error:
+        return error.problems
+    return ()
+
+
+def is_in_a_volume(problem: str, mounts: tuple[str, ...]) -> bool:
+    """Whether a file is only missing because no pod runs here."""
+    path = re.search(r"\(No such file or directory\), got '([^']+)'", problem)
+    return path is not None and path[1].startswith(mounts)
+
+
+def is_not_given(problem: str) -> bool:
+    """Whether the values of the case leave out what only the user knows."""
+    return "is required" in problem
+
+
 def test_every_setting_arrives_in_the_process_that_has_it(helm: str) -> None:
     samples = {
         "integer": 7, "number": 0.5, "boolean": False, "duration": "90s", "names": ["a", "b"], "URL": "http://x",
@@ -312,6 +349,12 @@ def test_without_policies_the_last_plan_is_ridden_by_variable(helm: str, case: s
 @pytest.mark.parametrize("case", ["fleet", "existing ConfigMap"])
 def test_no_variable_wins_over_policies(helm: str, case: str) -> None:
     assert variables_of(only(render(helm, CASES[case]), "Deployment")).keys() == {"LOG_FORMAT"}
+
+
+def test_the_split_scaler_reads_the_redis_of_its_forecasters(helm: str) -> None:
+    scaler = only(render(helm, CASES["split with redis"]), "Deployment", "kedastral-scaler")
+    assert {"STORAGE": "redis", "REDIS_URL": "redis://redis:6379"}.items() <= variables_of(scaler).items()
+    assert "FORECASTER_URL" not in variables_of(scaler)  # it reads one or the other
 
 
 def test_the_split_scaler_finds_its_forecaster(helm: str) -> None:
@@ -457,3 +500,5 @@ def test_the_notes_say_the_next_step(helm: str) -> None:
     [trigger] = yaml.safe_load(shown)["triggers"]
     assert trigger["metadata"] == {"scalerAddress": "kedastral.kedastral.svc.cluster.local:8080", "workload": "lonely"}
     assert "kubectl get scaledobject" in notes({**FLEET, "scaledObjects": {"web": {}}})
+    assert "https://localhost:8081" in notes(CASES["tls"])
+    assert "http://localhost:8081" in notes(CASES["tls without certificates of clients"])

@@ -147,7 +147,7 @@ autoscaler:
 - name: STATE_DIR
   value: {{ include "kedastral.statePath" .root }}/state
 {{- end }}
-{{- if eq .command "scaler" }}
+{{- if and (eq .command "scaler") (ne (default "memory" .settings.storage) "redis") }}
 - name: FORECASTER_URL
   value: {{ printf "%s://%s-forecaster.%s.svc.cluster.local:8081" .forecasterScheme (include "kedastral.fullname" .root) .root.Release.Namespace }}
 {{- end }}
