@@ -119,7 +119,7 @@ class ProxyRules:
 
 
 def read_proxies(environ: Mapping[str, str]) -> ProxyRules:
-    """The rules of an environment. A lower-case name wins; an empty variable counts as not set."""
+    """The rules of an environment. An upper-case name wins, as in Go; an empty variable counts as not set."""
     common = _read_proxy(environ, "ALL_PROXY")
     found = {scheme: _read_proxy(environ, f"{scheme.upper()}_PROXY") or common for scheme in DEFAULT_PORTS}
     by_scheme = {scheme: proxy for scheme, proxy in found.items() if proxy is not None}
@@ -138,7 +138,7 @@ def _read_proxy(environ: Mapping[str, str], name: str) -> Proxy | None:
 
 def _read_variable(environ: Mapping[str, str], name: str) -> tuple[str, str]:
     """The name that is set, and its value; an empty value for none."""
-    set_ones = [(variable, value) for variable in (name.lower(), name) if (value := environ.get(variable, "").strip())]
+    set_ones = [(variable, value) for variable in (name, name.lower()) if (value := environ.get(variable, "").strip())]
     return set_ones[0] if set_ones else (name, "")
 
 

@@ -57,14 +57,14 @@ def test_a_proxy_is_a_url_or_a_host(value: str, proxy: str | None) -> None:
         ({"HTTP_PROXY": "h"}, "https://secure.tld/", None),
         ({"HTTPS_PROXY": "s"}, "http://insecure.tld/", None),
         ({}, "http://example.com", None),
-        ({"http_proxy": "low", "HTTP_PROXY": "UP"}, "http://example.com", "http://low"),
-        ({"http_proxy": "", "HTTP_PROXY": "up"}, "http://example.com", "http://up"),
-        ({"https_proxy": "low", "HTTPS_PROXY": "UP"}, "https://example.com", "http://low"),
-        ({"HTTP_PROXY": "p", "no_proxy": "a.com", "NO_PROXY": "example.com"}, "http://example.com", "http://p"),
+        ({"http_proxy": "low", "HTTP_PROXY": "UP"}, "http://example.com", "http://UP"),
+        ({"http_proxy": "low", "HTTP_PROXY": ""}, "http://example.com", "http://low"),
+        ({"https_proxy": "low", "HTTPS_PROXY": "UP"}, "https://example.com", "http://UP"),
+        ({"HTTP_PROXY": "p", "no_proxy": "example.com", "NO_PROXY": "a.com"}, "http://example.com", "http://p"),
         ({"HTTPS_PROXY": "https://s", "REQUEST_METHOD": "PUT"}, "https://secure.tld/", "https://s"),
     ],
 )
-def test_each_scheme_has_its_variable_and_lower_case_wins(environ: dict[str, str], url: str, proxy: str | None) -> None:
+def test_each_scheme_has_its_variable_and_upper_case_wins(environ: dict[str, str], url: str, proxy: str | None) -> None:
     assert find(url, **environ) == proxy
 
 
