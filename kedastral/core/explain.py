@@ -440,7 +440,7 @@ def _reason(chain: _Chain) -> str:
 
 
 _NAMES = {
-    StageName.REST: "the rest",
+    StageName.REST: "the rule for idle workloads",
     StageName.DEAD_BAND: "the dead band",
     StageName.MINIMUM: "the minimum",
     StageName.MAXIMUM: "the maximum",

@@ -60,7 +60,7 @@ REASONS: dict[StageName, tuple[Callable[[], Snapshot], str]] = {
     ),
     StageName.REST: (
         lambda: running([500.0] * 60 + [0.0] * 10, [[0.0]] * 9, attrs.evolve(POLICY, bounds=ReplicaBounds(0, 50))),
-        "0: the rest decided: the workload is idle, and no load is expected",
+        "0: the rule for idle workloads decided: the workload is idle, and no load is expected",
     ),
     StageName.DEAD_BAND: (
         wavering,
