@@ -39,6 +39,8 @@ COARSE_POINTS = 300
 """Points in which the whole window is read, to find where it begins."""
 SAMPLED = 600
 """Seconds over which the interval between samples is measured."""
+OLDEST_SAMPLE = 1800
+"""Seconds before now in which the newest sample is looked for."""
 CHANGES_SEEN = 3600
 """Seconds over which falls and changes of a counter are counted."""
 STATUS_WITHIN = 5.0
@@ -146,9 +148,14 @@ class QueryProbe:
         return await self._ask_number(f"min({whole} or {young})")
 
     async def measure_age(self) -> float | None:
-        """The age of the newest sample of what the query takes rate() of, by Prometheus' own clock."""
+        """The age of the newest sample of what the query takes rate() of, by Prometheus' own clock.
+
+        A selector alone finds no sample that is older than five minutes.
+        """
         selector = self._selector
-        return None if selector is None else await self._ask_number(f"time() - max(timestamp({selector}))")
+        if selector is None:
+            return None
+        return await self._ask_number(f"time() - max(max_over_time(timestamp({selector})[{OLDEST_SAMPLE}s:1m]))")
 
     async def read_rated_kind(self) -> str:
         """The type of what the query takes rate() of, such as counter, if all targets agree and Prometheus knows it."""

@@ -21,6 +21,8 @@ pytestmark = pytest.mark.integration
 
 AHEAD = 600
 """Seconds of samples after now, for as long as a test may take."""
+LAG = 360
+"""Seconds: more than the five minutes in which a selector finds its newest sample."""
 
 
 def samples(now: float, age: float, every: float, value: Callable[[int], float] = float) -> list[tuple[float, float]]:
@@ -29,12 +31,13 @@ def samples(now: float, age: float, every: float, value: Callable[[int], float] 
 
 
 def history(now: float) -> Mapping[str, list[tuple[float, float]]]:
-    """Two hours of samples before ``now``; of ``young_total``, only two minutes."""
+    """Two hours of samples before ``now``; of ``young_total``, only two minutes; those of ``late_total`` end early."""
     return {
         'every_30_s_total{pod="a"}': samples(now, 7200, 30),
         'every_30_s_total{pod="b"}': samples(now, 3000, 30),
         'every_15_s_total{pod="a"}': samples(now, 7200, 15),
         'young_total{pod="a"}': samples(now, 130, 15),
+        'late_total{pod="a"}': [point for point in samples(now, 7200, 15) if point[0] <= now - LAG],
         'requests_in_progress{pod="a"}': samples(now, 7200, 30, lambda i: float(2 * i % 5)),
         'restarted_total{pod="a"}': samples(now, 7200, 30, lambda i: float(i % 200)),
         'resting{pod="a"}': samples(now, 7200, 30, lambda _: 4.0),
@@ -81,3 +84,9 @@ async def test_the_interval_between_samples_is_that_of_the_scrapes(
 ) -> None:
     answer = await ask(server, f"sum(rate({metric}[2m]))")
     assert answer.scrape == pytest.approx(seconds, abs=0.5)
+
+
+async def test_samples_that_are_very_late_are_seen_to_be(server: PrometheusServer) -> None:
+    answer = await ask(server, "sum(rate(late_total[20m]))")
+    assert answer.age is not None
+    assert LAG <= answer.age < LAG + AHEAD, "as long as the tests before this one take"
