@@ -61,6 +61,11 @@ def late(lag: float, window: float = 300.0) -> LateServer:
     return LateServer(lambda at, now: rate_seen(at, now, lag, window, LOAD))
 
 
+async def test_the_history_knows_the_range_of_its_query() -> None:
+    server = late(0.0)
+    assert (await server.run(source_of(server), 1)).quality.range == 300.0
+
+
 @pytest.mark.parametrize("lag", [60.0, 120.0, 180.0, 300.0])
 @pytest.mark.parametrize("window", [60.0, 300.0, 600.0])
 @pytest.mark.parametrize("step", [15.0, 60.0, 300.0])

@@ -178,6 +178,19 @@ def test_rate_over_five_minutes_at_the_live_end_is_never_believed() -> None:
     assert [len(left_out(loads[: len(loads) - back])) for back in range(6)] == [5, 5, 4, 3, 2, 1]
 
 
+@pytest.mark.parametrize("minutes", [1, 5, 10])
+@pytest.mark.parametrize("step", [15.0, 60.0])
+def test_bad_scrapes_are_never_believed_however_long_the_range_of_the_query(minutes: int, step: float) -> None:
+    """Two bad scrapes, 15 s apart: Prometheus includes both ends of a range."""
+    loads = np.repeat(daily(), round(60 / step))
+    last = round((60 * minutes + (15 if step == 15 else 0)) / step) + 1
+    seen = [np.append(loads, [loads[-1] * 1e4] * points) for points in range(1, last + 1)]
+    seen.append(np.append(seen[-1], loads[-1]))
+    quality = DataQuality(range=60.0 * minutes)
+    found = [screen(Series(START, step, each, quality)).outliers for each in seen]
+    assert [0 if one is None else one.points for one in found] == [*range(1, last + 1), last]
+
+
 def test_a_history_that_is_too_short_to_have_jumped_holds_nothing_back() -> None:
     loads = [5000.0] * 10 + [10.0] * 5 + [5000.0] * 2
     assert left_out(np.array(loads)) == []

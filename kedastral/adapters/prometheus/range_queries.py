@@ -247,7 +247,9 @@ class CachedRange:
         bounds = self._lower_bounds
         at_least = None if bounds is None else bounds.newest
         unsettled = self._unsettled(start, read, values)
-        quality = DataQuality(self._settling.seconds, at_least, watched, self._counts_until(end), bounds, unsettled)
+        quality = DataQuality(
+            self._settling.seconds, at_least, watched, self._counts_until(end), bounds, unsettled, self.query.range
+        )
         return Series(start, self.query.step, values, quality)
 
     def _unsettled(self, start: datetime, read: Floats, settled: Floats) -> Series | None:

@@ -42,7 +42,10 @@ BELIEVED_AFTER = 120.0
 FAR_BEYOND = 10.0
 """A jump to more than this many times the plausible level is mostly a fault: it must outlast `FAR_BELIEVED_AFTER`."""
 FAR_BELIEVED_AFTER = 300.0
-"""Seconds; ``rate(x[5m])`` shows a bad scrape for that long."""
+"""Seconds, and at least `BAD_SCRAPES` longer than the range of the query: ``rate(x[10m])`` shows a bad scrape for ten
+minutes."""
+BAD_SCRAPES = 60.0
+"""Seconds, and at least a step, for which bad scrapes follow one another."""
 FAR_JUMP = 10.0
 """A jump to more than this many times the load before it must outlast `FAR_BELIEVED_AFTER` too. A fault multiplies the
 current load: at night it reaches no more than a few times the day's load."""
@@ -130,6 +133,12 @@ class _Points:
     places: Ints
     loads: Floats
     step: float
+    range: float
+
+    @property
+    def longest_fault(self) -> float:
+        """Seconds for which bad scrapes show in a query with a range; 0 if it has none."""
+        return self.range + max(BAD_SCRAPES, self.step) if self.range else 0.0
 
     def steps_in(self, seconds: float) -> int:
         return round(seconds / self.step)
@@ -137,7 +146,7 @@ class _Points:
 
 def _implausible(history: Series, known: Ints) -> Bools:
     """Whether each of the ``known`` places of ``history`` is an outlier."""
-    points = _Points(known, history.values[known], history.step)
+    points = _Points(known, history.values[known], history.step, history.quality.range)
     found = np.zeros(len(known), dtype=np.bool_)
     if len(known) <= _longest(points):
         return found
@@ -185,7 +194,7 @@ def _has_jumped(points: _Points, size: int, level: float, factor: float) -> bool
 
 def _longest(points: _Points) -> int:
     """The most points that a fault produces."""
-    return max(points.steps_in(LONGEST), FEWEST)
+    return max(points.steps_in(max(LONGEST, points.longest_fault)), FEWEST)
 
 
 def _plausible_level(points: _Points, beyond: float) -> float:
@@ -259,7 +268,7 @@ def _believe_what_lasts(points: _Points, found: Bools, level: float, beyond: flo
         leap = (shifted + QUIET * level) / (_load_before(points, accepted) + QUIET * level)
         far = not young and (shifted > FAR_BEYOND * level or leap > FAR_JUMP)
         lasted = (int(points.places[-1]) - int(points.places[first])) * points.step
-        if lasted < (FAR_BELIEVED_AFTER if far else BELIEVED_AFTER):
+        if lasted < (max(FAR_BELIEVED_AFTER, points.longest_fault) if far else BELIEVED_AFTER):
             return
         level = shifted
         found[first:] = _judge(points, np.arange(first, len(found)), level, beyond)
