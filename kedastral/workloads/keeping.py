@@ -164,6 +164,7 @@ class StateKeeper:
             adapted = attrs.evolve(adapted, snapshot=attrs.evolve(published, service_level=level))
         await self.snapshots.put(adapted.snapshot)
         self._adapted[runner.key] = adapted
+        _request_calibration(runner, state)
         if adapted.told is not None:
             self._told[runner.key] = _Told(adapted.told, adapted.snapshot.made_at)
         observes = state.snapshot.mode is Mode.OBSERVE
@@ -204,6 +205,7 @@ class StateKeeper:
         level = attrs.evolve(now.state, uncertainty=kept.state.uncertainty, steering=kept.state.steering)
         report = attrs.evolve(now, state=level)
         self.snapshots.revise(runner.key, lambda own: attrs.evolve(own, service_level=report))
+        _request_calibration(runner, state)
 
     async def _restore_source(self, runner: WorkloadRunner) -> None:
         source, state = runner.parts.source, self._adapted.pop(runner.key, None)
@@ -415,6 +417,13 @@ def _counts_more(published: Snapshot, kept: Snapshot, fingerprint: str) -> bool:
     if fingerprint not in (published.fingerprint, kept.fingerprint) or published.fingerprint == kept.fingerprint:
         return published.made_at > kept.made_at
     return published.fingerprint == fingerprint
+
+
+def _request_calibration(runner: WorkloadRunner, state: KeptState) -> None:
+    """Let the forecaster find the uncertainty anew if that of ``state`` is of other windows."""
+    forecaster = runner.parts.forecaster
+    if isinstance(forecaster, TrainedForecaster) and not runner.basis.same_calibration(state.basis):
+        forecaster.request_calibration()
 
 
 def _restore_model(runner: WorkloadRunner, kept: KeptModel) -> None:

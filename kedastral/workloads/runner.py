@@ -23,7 +23,7 @@ from kedastral.core.planning.calibration import warm_up
 from kedastral.core.planning.planner import Workload
 from kedastral.core.planning.service_level import ServiceLevelSettings
 from kedastral.core.planning.uncertainty import UncertaintyState
-from kedastral.core.ports import Forecaster, MetricSource, SnapshotStore, TrainableModel
+from kedastral.core.ports import Forecaster, MetricSource, Model, SnapshotStore, TrainableModel
 from kedastral.core.series import Series
 from kedastral.core.serving import told_by_plan
 from kedastral.errors import WorkloadError
@@ -31,7 +31,7 @@ from kedastral.logs import of_many
 from kedastral.models import MODELS
 from kedastral.serving.metrics import Metrics, observe_seconds
 from kedastral.serving.recent import RecentLoads
-from kedastral.settings.declarations import HTTP_MODEL
+from kedastral.settings.declarations import HTTP_MODEL, ForecastSettings
 from kedastral.settings.effect import describe_changes
 from kedastral.settings.fleet import WorkloadSettings
 from kedastral.settings.promql import find_raw_counter
@@ -41,7 +41,7 @@ from kedastral.workloads.guarded_tick import GuardedTick, log_mode
 from kedastral.workloads.measured import MeasuredForecaster, MeasuredSource
 from kedastral.workloads.planning_settings import basis_of, workload_of
 from kedastral.workloads.tick import ForecastLoop, Planner
-from kedastral.workloads.training import TrainedForecaster, TrainingQueue
+from kedastral.workloads.training import Train, TrainedForecaster, TrainingQueue
 
 MAX_COMPUTING_THREADS = 1
 """Models that run at once, in a thread: more would only compete with each other and the event loop for the GIL."""
@@ -225,8 +225,17 @@ class RunnerBuilder:
             same_source=parts.source is before.parts.source,
             same_model=parts.forecaster is before.parts.forecaster,
         )
+        if parts.forecaster is before.parts.forecaster and not basis.same_calibration(before.basis):
+            self._recalibrate(parts.forecaster, settings.forecast, workload.service_level)
         _log_settings(before.settings, settings, afresh)
         log_mode(before.settings.serving.mode, workload, self.store.get(workload.name), now)
+
+    def _recalibrate(
+        self, forecaster: Forecaster, forecast: ForecastSettings, service_level: ServiceLevelSettings | None
+    ) -> None:
+        """Let a forecaster that was taken over find its uncertainty over the windows of ``service_level``."""
+        if isinstance(forecaster, TrainedForecaster) and forecaster.model is not None and service_level is not None:
+            forecaster.replace_training(*self._training_of(forecaster.model, forecast, service_level))
 
     async def _close(self, parts: RunnerParts, successor: WorkloadRunner | None) -> None:
         kept = None if successor is None else successor.parts
@@ -312,16 +321,25 @@ class RunnerBuilder:
         kind = MODELS[str(forecast.model)]
         model = kind.make(forecast.timezone)
         if service_level is not None and isinstance(model, TrainableModel):
-            return self._make_trained(model, service_level), None
+            inference = InProcessForecaster(InferenceOnly(model), self.computing)
+            train, calibrate = self._training_of(model, forecast, service_level)
+            return TrainedForecaster(inference, train, self.training, model, calibrate), None
         return InProcessForecaster(model, self.computing if kind.heavy else None), None
 
-    def _make_trained(self, model: TrainableModel, service_level: ServiceLevelSettings) -> Forecaster:
-        def learn(history: Series, made_at: datetime, steps: int) -> UncertaintyState:
+    def _training_of(
+        self, model: TrainableModel, forecast: ForecastSettings, service_level: ServiceLevelSettings
+    ) -> tuple[Train, Train]:
+        """How ``model`` is trained, and how its uncertainty alone is found, with another model that is then dropped."""
+
+        def learn(learner: Model, history: Series, made_at: datetime, steps: int) -> UncertaintyState:
             window, lead_steps = service_level.window(history.step), service_level.lead_steps(history.step)
             with observe_seconds(self.metrics.learn_seconds.labels(model.name).observe):
-                return warm_up(model, history, steps, window, lead_steps=lead_steps, made_at=made_at)
+                return warm_up(learner, history, steps, window, lead_steps=lead_steps, made_at=made_at)
 
-        return TrainedForecaster(InProcessForecaster(InferenceOnly(model), self.computing), learn, self.training, model)
+        def calibrate(history: Series, made_at: datetime, steps: int) -> UncertaintyState:
+            return learn(MODELS[model.name].make(forecast.timezone), history, made_at, steps)
+
+        return partial(learn, model), calibrate
 
 
 def _log_settings(before: WorkloadSettings, now: WorkloadSettings, afresh: Sequence[str]) -> None:

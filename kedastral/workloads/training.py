@@ -33,13 +33,17 @@ its forecasts. It is slow, so it runs in a thread."""
 
 @attrs.define(eq=False)
 class TrainingJob:
-    """A model to be trained: its ``outcome`` or its ``failure`` once it is ``done``; neither if it was cancelled."""
+    """A model to be trained: its ``outcome`` or its ``failure`` once it is ``done``; neither if it was cancelled.
+
+    ``outdated`` says that its outcome is not wanted any more.
+    """
 
     train: Callable[[], UncertaintyState]
     done: trio.Event = attrs.field(factory=trio.Event)
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     outcome: UncertaintyState | None = None
     failure: ModelError | None = None
+    outdated: bool = False
 
 
 @attrs.define(eq=False)
@@ -92,14 +96,17 @@ class TrainedForecaster:
     """Trains in ``queue`` if ``forecaster`` raises NotFittedError; until then it forecasts the last value.
 
     ``model`` is the one that ``forecaster`` uses and ``train`` trains. While a job is running the model is not used,
-    since it is being changed.
+    since it is being changed. ``calibrate`` finds the uncertainty with a model of its own, so that this one goes on.
     """
 
     forecaster: Forecaster
     train: Train
     queue: TrainingQueue
     model: TrainableModel | None = None
+    calibrate: Train | None = None
     _job: TrainingJob | None = attrs.field(default=None, init=False)
+    _calibration: TrainingJob | None = attrs.field(default=None, init=False)
+    _calibration_due: bool = attrs.field(default=False, init=False)
     _uncertainty: UncertaintyState | None = attrs.field(default=None, init=False)
 
     @property
@@ -126,18 +133,37 @@ class TrainedForecaster:
         if isinstance(self.model, RestorableModel):
             self.model.restore(memory)
 
+    def replace_training(self, train: Train, calibrate: Train) -> None:
+        """Use these from now on: the uncertainty found so far is of other windows, also that of a job under way. The
+        model stays as it is."""
+        self.train, self.calibrate, self._uncertainty = train, calibrate, None
+        for job in (self._job, self._calibration):
+            if job is not None:
+                job.outdated = True
+        self.request_calibration()
+
+    def request_calibration(self) -> None:
+        """Find the uncertainty at the next forecast, since none goes with the model."""
+        self._calibration_due = True
+
     def cancel_training(self) -> None:
         """Stop training, since nobody will ask for a forecast. A running job ends by itself, unused."""
-        if self._job is not None:
-            self._job.scope.cancel()
+        for job in (self._job, self._calibration):
+            if job is not None:
+                job.scope.cancel()
 
     async def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
         """See `kedastral.core.ports.Forecaster.forecast`; raises the ModelError of a failed job, once."""
         if self._job is None:
             try:
-                return await self.forecaster.forecast(history, made_at, steps)
+                forecast = await self.forecaster.forecast(history, made_at, steps)
             except NotFittedError:
-                await self._begin_training(history, made_at, steps)
+                self._calibration_due = False  # training finds the uncertainty too
+                self._job = job = TrainingJob(partial(self.train, history, made_at, steps))
+                await self._begin(job)
+            else:
+                await self._advance_calibration(history, made_at, steps)
+                return forecast
         if self._has_trained():
             try:
                 return await self.forecaster.forecast(history, made_at, steps)
@@ -145,13 +171,27 @@ class TrainedForecaster:
                 log.debug("the model no longer fits the history and is trained again")
         return fallback_forecast(history, made_at, steps, learning_from(history))
 
-    async def _begin_training(self, history: Series, made_at: datetime, steps: int) -> None:
-        self._job = TrainingJob(partial(self.train, history, made_at, steps))
+    async def _begin(self, job: TrainingJob) -> None:
         idle = self.queue.is_idle
-        self.queue.put(self._job)
+        self.queue.put(job)
         if idle:
             with trio.move_on_after(MAX_WAIT):
-                await self._job.done.wait()
+                await job.done.wait()
+
+    async def _advance_calibration(self, history: Series, made_at: datetime, steps: int) -> None:
+        """Begin a calibration that is due, and take the outcome of one that has ended."""
+        if self._calibration is None and self._calibration_due and self.calibrate is not None:
+            self._calibration_due = False
+            self._calibration = TrainingJob(partial(self.calibrate, history, made_at, steps))
+            await self._begin(self._calibration)
+        job = self._calibration
+        if job is None or not job.done.is_set():
+            return
+        self._calibration = None
+        if job.failure is not None:  # the errors of the forecasts to come calibrate it
+            log.debug("no uncertainty is found from the history", exc_info=job.failure)
+        elif not job.outdated:
+            self._uncertainty = job.outcome
 
     def _has_trained(self) -> bool:
         """Whether the current job has ended; raises its failure."""
@@ -161,5 +201,6 @@ class TrainedForecaster:
         self._job = None
         if job.failure is not None:
             raise job.failure
-        self._uncertainty = job.outcome
+        if not job.outdated:
+            self._uncertainty = job.outcome
         return True

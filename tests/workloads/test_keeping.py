@@ -24,7 +24,9 @@ from kedastral.clock import AcceleratedClock
 from kedastral.compose import Common, Storage, make_forecasting, services_of
 from kedastral.core.kept_state import KeptHistory, KeptModel, KeptState, SourceState, adapt_state, starts_afresh
 from kedastral.core.planning.steering import SteeringState
+from kedastral.core.planning.uncertainty import UncertaintyState
 from kedastral.core.ports import StateStore
+from kedastral.core.series import Series
 from kedastral.core.serving import Mode, OnStale, Snapshot, decide, replicas_at
 from kedastral.core.trigger import ObjectRef
 from kedastral.errors import StoreError
@@ -790,6 +792,34 @@ CHANGES: dict[str, list[Callable[[], tuple[DataSourceSettings, WorkloadSettings]
     "`--min`, `--max`": [lambda: (MAIN, shop(**AUTO, min_replicas=4, max_replicas=7))],
     "`--mode`": [lambda: (MAIN, shop(**AUTO, mode=Mode.OBSERVE))],
 }
+
+
+@pytest.mark.parametrize(("lead_time", "anew"), [(300.0, False), (1200.0, True)])
+async def test_a_restart_under_another_lead_time_finds_the_errors_of_the_forecast_anew(
+    lead_time: float, anew: bool
+) -> None:
+    before, runner = build(MAIN, shop(**AUTO)), build(MAIN, shop(**{**AUTO, "lead_time": lead_time}))
+    forecaster, asked = runner.parts.forecaster, list[Series]()
+    assert isinstance(forecaster, TrainedForecaster)
+
+    def calibrate(history: Series, _made_at: datetime, _steps: int) -> UncertaintyState:
+        asked.append(history)
+        return UncertaintyState()
+
+    states, memory = MemoryStates(), LEARNT.memory()
+    assert memory is not None
+    model = KeptModel(forecaster=runner.basis.forecaster, version=__version__, memory=memory)
+    await states.save(attrs.evolve(make_kept_state(), basis=before.basis))
+    await states.save_history(attrs.evolve(make_kept_history(), source=runner.basis.source, query="up", model=model))
+    forecaster.calibrate = calibrate
+    async with trio.open_nursery() as nursery:
+        await nursery.start(forecaster.queue.run)
+        await StateKeeper(states, MemoryStore(), AcceleratedClock(START), Metrics()).recall(runner)
+        for _ in range(2):
+            assert (await forecaster.forecast(make_history(*range(1, 60)), START, 30)).status.is_ok
+        nursery.cancel_scope.cancel()
+    assert len(asked) == anew
+    assert (forecaster.uncertainty() is not None) == anew
 
 
 def read_table() -> dict[str, str]:

@@ -2,7 +2,7 @@
 """From settings to the parts of a workload's tick, and what survives a change of settings."""
 
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -35,7 +35,7 @@ from kedastral.settings.fleet import DataSourceSettings, WorkloadSettings
 from kedastral.settings.types import HttpUrl, Name
 from kedastral.workloads.data_sources import DataSources
 from kedastral.workloads.fleet import Fleet
-from kedastral.workloads.runner import RunnerBuilder
+from kedastral.workloads.runner import RunnerBuilder, WorkloadRunner
 from kedastral.workloads.training import TrainedForecaster, TrainingJob
 from tests.adapters.answers import matrix
 from tests.parts import START, StubSource, make_history, wall_clock
@@ -381,6 +381,53 @@ async def test_a_reading_goes_on_where_the_successor_reads_the_same(
     assert before.reads_unused_history(None)
     await trio.sleep(20)
     assert not before.reads_unused_history(None)
+
+
+@attrs.define
+class TwoDays:
+    """A source of two days of minutes that wander."""
+
+    name: str = "two-days"
+
+    async def history(self, now: datetime) -> Series:
+        """See `kedastral.core.ports.MetricSource.history`."""
+        steps = np.random.default_rng(3).normal(0, 0.02, 2 * 1440)
+        return Series(now - timedelta(minutes=len(steps) - 1), 60.0, 1000 * np.exp(np.cumsum(steps)))
+
+
+async def margin_after(*lead_times: float) -> float:
+    """The margin of the plan that is made once the workload has had each of ``lead_times``, a reload between them."""
+    store, before = MemoryStore(), None
+    builder = RunnerBuilder(store, wall_clock(), Metrics(), open_source=lambda _: TwoDays())
+    async with trio.open_nursery() as nursery:
+        await nursery.start(builder.training.run)
+        for lead_time in lead_times:
+            runner = builder.build(attrs.evolve(shop(), serving=ServingSettings(lead_time=lead_time)), before)
+            if before is not None:
+                runner.take_over(before)
+            with trio.fail_after(30):
+                while not (windows := await windows_after_tick(runner, store)):  # noqa: ASYNC110
+                    await trio.sleep(0.01)  # it learns in a thread
+            before = runner
+        nursery.cancel_scope.cancel()
+    assert windows > 100
+    snapshot = store.get("prod/shop")
+    assert snapshot is not None
+    assert snapshot.service_level is not None
+    return snapshot.service_level.state.uncertainty.model.margins[0]
+
+
+async def windows_after_tick(runner: WorkloadRunner, store: MemoryStore) -> int:
+    """How many forecasts the uncertainty of the newest plan was found from."""
+    await runner.tick_once()
+    snapshot = store.get(runner.key)
+    return snapshot.service_level.state.uncertainty.model.windows if snapshot and snapshot.service_level else 0
+
+
+async def test_after_a_reload_the_margin_is_that_of_the_new_lead_time() -> None:
+    short, long, reloaded = await margin_after(300.0), await margin_after(1200.0), await margin_after(300.0, 1200.0)
+    assert long > 1.2 * short
+    assert reloaded == pytest.approx(long)
 
 
 READ_AGAIN, STEERED = "afresh: history, model, late samples", "factor and hold, held plans"

@@ -14,7 +14,7 @@ import trio.testing
 from kedastral.adapters.in_process import InferenceOnly, InProcessForecaster
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.status import OK, ForecastStatus, StatusCode
-from kedastral.core.planning.uncertainty import UncertaintyState
+from kedastral.core.planning.uncertainty import Calibration, UncertaintyState
 from kedastral.core.series import Series
 from kedastral.errors import ModelError, NotFittedError
 from kedastral.models.auto import AutoModel
@@ -184,6 +184,67 @@ async def test_a_job_that_is_cancelled_half_way_keeps_its_slot_until_it_has_ende
         gone.may_end.set()
         await ask_until_trained(forecasters[1])
         assert forecasters[0].uncertainty() is None
+
+
+def uncertainty_of(windows: int) -> UncertaintyState:
+    return UncertaintyState(model=Calibration(windows=windows))
+
+
+async def test_other_windows_are_calibrated_anew_while_the_model_goes_on_forecasting() -> None:
+    model, wide, narrow = StubModel(ending=lambda: uncertainty_of(100)), uncertainty_of(400), uncertainty_of(200)
+    may_end = threading.Event()
+
+    def calibrate(_history: Series, _made_at: datetime, _steps: int) -> UncertaintyState:
+        assert may_end.wait(10)
+        return wide
+
+    async with running(TrainingQueue()) as queue:
+        forecaster = trained(model, queue)
+        model.may_end.set()
+        await ask_until_trained(forecaster)
+        assert forecaster.uncertainty() == uncertainty_of(100)
+        forecaster.replace_training(model.train, calibrate)
+        assert forecaster.uncertainty() is None
+        assert (await ask(forecaster)).values.tolist() == [7.0] * 3
+        may_end.set()
+        with trio.fail_after(10):
+            while forecaster.uncertainty() is None:
+                assert (await ask(forecaster)).status.is_ok
+                await trio.sleep(0.001)
+        assert forecaster.uncertainty() == wide
+        forecaster.replace_training(model.train, lambda *_: narrow)
+        await ask(forecaster)
+        assert forecaster.uncertainty() == narrow, "nothing else is under way: the first forecast waits for it"
+        assert model.jobs == 1, "the model was not trained again"
+
+
+async def test_what_a_job_finds_for_windows_of_before_is_not_used() -> None:
+    model = StubModel(ending=lambda: uncertainty_of(100))
+    async with running(TrainingQueue()) as queue:
+        forecaster = trained(model, queue)
+        assert not (await ask(forecaster)).status.is_ok
+        forecaster.replace_training(model.train, lambda *_: uncertainty_of(400))
+        model.may_end.set()
+        await ask_until_trained(forecaster)
+        assert forecaster.uncertainty() != uncertainty_of(100)
+        await ask(forecaster)
+        assert forecaster.uncertainty() == uncertainty_of(400)
+
+
+async def test_a_calibration_that_fails_costs_no_forecast() -> None:
+    model = StubModel()
+
+    def fail(_history: Series, _made_at: datetime, _steps: int) -> UncertaintyState:
+        raise ModelError("no history", reason="no_history")
+
+    async with running(TrainingQueue()) as queue:
+        forecaster = trained(model, queue)
+        model.may_end.set()
+        await ask_until_trained(forecaster)
+        forecaster.replace_training(model.train, fail)
+        assert (await ask(forecaster)).status.is_ok
+        assert (await ask(forecaster)).status.is_ok
+        assert forecaster.uncertainty() is None
 
 
 async def test_nothing_under_way_is_nothing_to_cancel() -> None:
