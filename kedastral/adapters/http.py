@@ -4,11 +4,12 @@
 import base64
 import html
 import logging
+import math
 import os
 import re
 import socket
 import ssl
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -197,8 +198,21 @@ def find_token(what: str, given: Secret | None, file: Path | None) -> SecretText
     return text
 
 
-async def read_bounded(response: httpx.Response, limit: int) -> bytes:
-    """The body of a streamed response; raises AnswerTooLargeError as soon as it exceeds ``limit`` bytes."""
+async def _admit_at_once() -> None:
+    """Room for any body."""
+
+
+async def read_bounded(
+    response: httpx.Response,
+    limit: int,
+    *,
+    large: float = math.inf,
+    admit: Callable[[], Awaitable[None]] = _admit_at_once,
+) -> bytes:
+    """The body of a streamed response; raises AnswerTooLargeError as soon as it exceeds ``limit`` bytes.
+
+    ``admit`` is awaited before more than ``large`` bytes are held.
+    """
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
         raise AnswerEncodedError(f"the answer is encoded as {one_line(encoding, 40)}, which was not asked for")
@@ -208,8 +222,10 @@ async def read_bounded(response: httpx.Response, limit: int) -> bytes:
         async for chunk in response.aiter_bytes():
             if len(body) + len(chunk) > limit:
                 reading.cancel()
-            else:
-                body += chunk
+                continue
+            if len(body) + len(chunk) > large:
+                await admit()
+            body += chunk
     if reading.cancel_called:
         raise AnswerTooLargeError(f"the answer is larger than {limit >> 20} MiB")
     return bytes(body)
@@ -278,7 +294,7 @@ def words_of(error: BaseException) -> str:
     """The message of the deepest cause that has one: on Trio the outer errors of a failed TLS handshake have none."""
     if isinstance(error, httpx.LocalProtocolError):
         return "the request is malformed"  # its own message may quote a header
-    causes = list(_causes(error))
+    causes = list(causes_of(error))
     words = next((text for text in map(_own_words, reversed(causes)) if text), type(error).__name__)
     if any(isinstance(cause, socket.gaierror) for cause in causes) and _names_a_service(error):
         words += OUTSIDE
@@ -316,7 +332,8 @@ def _words_of_tls(error: ssl.SSLError) -> str:
     return f"TLS failed: {(error.reason or str(error)).replace('_', ' ').lower()}"
 
 
-def _causes(error: BaseException) -> Iterable[BaseException]:
+def causes_of(error: BaseException) -> Sequence[BaseException]:
+    """``error`` and what led to it, the newest first; of a group, the first error."""
     seen: list[BaseException] = []
     current: BaseException | None = error
     while current is not None and current not in seen:

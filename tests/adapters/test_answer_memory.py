@@ -1,17 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """The cost of hostile answers of the largest allowed size: the peak memory of a process that reads one."""
 
+import gc
 import json
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 
 from kedastral.adapters.http_model import ANSWER_LIMIT
-from kedastral.adapters.prometheus.api import BODY_LIMIT
+from kedastral.adapters.prometheus.api import BODY_LIMIT, LARGE, PrometheusApi, QueryRequest
+from kedastral.adapters.prometheus.limits import TimeBudget
+from kedastral.errors import SourceError
 from kedastral.serving.remote import MAX_BYTES
+from tests.adapters.answers import Server, client_of
 
 MOST = 96
 """MiB beyond the program itself and the body: a container of 256 MiB still lives."""
@@ -70,6 +76,30 @@ def measure(imports: str, call: str, answers: dict[str, tuple[bytes, bytes, byte
     program = READ.format(imports=imports, call=call, answers=answers, size=size)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     return map(json.loads, done.stdout.splitlines())
+
+
+UNUSABLE = [(MATRIX + b'{"values":[', b"[],", b"[]]}]}}"), (MATRIX, b"[],", b"[]]}}"), (MATRIX, b"[", b"")]
+
+
+@pytest.mark.parametrize(("head", "unit", "tail"), UNUSABLE)
+async def test_a_large_answer_that_cannot_be_used_is_freed_without_a_garbage_collection(
+    head: bytes, unit: bytes, tail: bytes
+) -> None:
+    """A full collection comes once in ten minutes or so: meanwhile every tick would leave another answer behind."""
+    body = head + unit * (3 * LARGE // len(unit)) + tail
+    request = QueryRequest("query_range", {"query": "x"})
+    gc.disable()
+    try:
+        async with client_of(Server(lambda _: httpx.Response(200, stream=httpx.ByteStream(body)))) as client:
+            tracemalloc.start()
+            for _ in range(10):
+                with pytest.raises(SourceError, match="cannot be used"):
+                    await PrometheusApi(client).ask(request, TimeBudget(60.0), urgent=True)
+            held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    assert held < 2 * len(body)
 
 
 @pytest.mark.process

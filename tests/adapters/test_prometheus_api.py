@@ -3,20 +3,23 @@
 
 import math
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import httpx
 import pytest
 import trio
+import trio.testing
 from trio.testing import MockClock
 
-from kedastral.adapters.prometheus.api import BODY_LIMIT, PrometheusApi, QueryRequest
+from kedastral.adapters.prometheus.api import BODY_LIMIT, LARGE_BODY, PrometheusApi, QueryRequest
 from kedastral.adapters.prometheus.limits import TimeBudget
 from kedastral.errors import NotServedError, QueryError, SourceError
 from kedastral.secrets import Secret
 from kedastral.settings.declarations import PrometheusLogin
 from tests.adapters.answers import Reply, Server, client_of, error, failure, matrix, reply
 
+EMPTY = b'{"status":"success","data":{"resultType":"matrix","result":[]}}'
 REQUEST = QueryRequest("query_range", {"query": "rate(x[1m])"})
 
 
@@ -253,6 +256,36 @@ async def test_a_body_over_the_limit_is_not_read_to_its_end() -> None:
     assert caught.reason == "bad_answer"
     assert "larger than 16 MiB" in str(caught)
     assert given == BODY_LIMIT // (1024 * 1024) + 1
+
+
+async def test_of_the_large_answers_of_a_data_source_one_at_a_time_is_read_and_small_ones_beside_it() -> None:
+    mebibyte, begun, may_end = b" " * 2**20, list[int](), trio.Event()
+
+    class Large(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            number = len(begun)
+            begun.append(0)
+            for _ in range(LARGE_BODY // 2**20 + 2):
+                begun[number] += 1
+                yield mebibyte
+            await may_end.wait()
+            yield EMPTY
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        stream = httpx.ByteStream(EMPTY) if request.url.params["query"] == "small" else Large()
+        return httpx.Response(200, stream=stream)
+
+    async with client_of(Server(answer)) as client, trio.open_nursery() as nursery:
+        api = PrometheusApi(client)
+        for _ in range(3):
+            nursery.start_soon(partial(api.ask, REQUEST, TimeBudget(60.0), urgent=True))
+        await trio.testing.wait_all_tasks_blocked()
+        whole, part = LARGE_BODY // 2**20 + 2, LARGE_BODY // 2**20 + 1
+        assert sorted(begun) == [part, part, whole]
+        small = QueryRequest("query", {"query": "small"})
+        assert (await api.ask(small, TimeBudget(60.0), urgent=True)).series == []
+        may_end.set()
+    assert begun == [whole] * 3, "each has its turn"
 
 
 async def test_nothing_compressed_is_asked_for_and_nothing_compressed_is_inflated() -> None:

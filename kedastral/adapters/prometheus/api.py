@@ -21,6 +21,7 @@ from kedastral.adapters.http import (
     BasicAuth,
     BearerAuth,
     SecretText,
+    causes_of,
     hide_secrets,
     open_client,
     read_bounded,
@@ -37,7 +38,7 @@ from kedastral.adapters.prometheus.answer import (
     error_words,
     parse_answer,
 )
-from kedastral.adapters.prometheus.limits import RequestLimits, RequestSlot, TimeBudget
+from kedastral.adapters.prometheus.limits import LargeAnswer, RequestLimits, RequestSlot, TimeBudget
 from kedastral.cooperative import without_garbage_collection
 from kedastral.errors import ConfigError, NotServedError, QueryError, SourceError
 from kedastral.logs import named
@@ -51,6 +52,8 @@ CONNECT_TIMEOUT = 2.0
 """Seconds for each attempt. A `TimeBudget` limits all attempts together."""
 BODY_LIMIT = 16 * 1024 * 1024
 """Fifty series of 11,000 points, and about 30 MiB of memory once parsed; with more, the query should sum in PromQL."""
+LARGE_BODY = 4 * 1024 * 1024
+"""Bytes that every answer may have; beyond them, one at a time for each data source is read and parsed."""
 LARGE = 2**17
 """Bytes of an answer that takes longer to parse than a call of KEDA should wait: 30 ms per MiB."""
 QUERY_SHOWN = 200
@@ -269,22 +272,23 @@ class PrometheusApi:
                 raise self._error(request, f"the answer cannot be used: {what}", "bad_answer") from error
 
     async def _ask(self, request: QueryRequest, slot: RequestSlot, time: TimeBudget) -> QueryResponse:
-        reply = await self._send(request, slot, time)
-        if reply.status != 200:
-            raise self._status_error(request, reply)
-        with self.reading(request, time):
-            refuse_page(reply.body)
-            response = await read_apart(len(reply.body), parse_answer, reply.body)
+        with self.limits.large_answer() as large:
+            reply = await self._send(request, slot, time, large)
+            if reply.status != 200:
+                raise self._status_error(request, reply)
+            with self.reading(request, time):
+                refuse_page(reply.body)
+                response = await read_apart(len(reply.body), parse_answer, reply.body)
         self._warnings.log(response)
         return response
 
-    async def _send(self, request: QueryRequest, slot: RequestSlot, time: TimeBudget) -> _Reply:
+    async def _send(self, request: QueryRequest, slot: RequestSlot, time: TimeBudget, large: LargeAnswer) -> _Reply:
         """The reply to the first attempt that is not worth retrying, or to the last one."""
         for pause in RETRY_PAUSES:
             await slot.wait_for_turn()
             with self._within(request, time):
                 try:
-                    reply = await self._attempt(request)
+                    reply = await self._attempt(request, large)
                 except httpx.TransportError:
                     pass
                 else:
@@ -294,13 +298,13 @@ class PrometheusApi:
         await slot.wait_for_turn()
         with self._within(request, time):
             try:
-                return await self._attempt(request)
+                return await self._attempt(request, large)
             except httpx.TimeoutException as error:
                 raise self._error(request, f"no connection within {CONNECT_TIMEOUT:g} s", "timeout") from error
             except httpx.HTTPError as error:
                 raise self._error(request, words_of(error), "unreachable") from error
 
-    async def _attempt(self, request: QueryRequest) -> _Reply:
+    async def _attempt(self, request: QueryRequest, large: LargeAnswer) -> _Reply:
         """One exchange; raises httpx.TransportError if another attempt may succeed."""
         try:
             async with self.client.stream(
@@ -312,7 +316,7 @@ class PrometheusApi:
                 follow_redirects=False,
             ) as response:
                 self.notes.note_date(response.headers.get("Date", ""))
-                body = await _body_of(response)
+                body = await _body_of(response, large)
                 return _Reply(response.status_code, body, response.next_request, response.request)
         except (AnswerTooLargeError, AnswerEncodedError) as error:
             raise self._error(request, str(error), "bad_answer") from error
@@ -382,9 +386,9 @@ class PrometheusApi:
         return one_line(shown.replace(request.params["query"], request.shown_query))
 
 
-async def _body_of(response: httpx.Response) -> bytes:
+async def _body_of(response: httpx.Response, large: LargeAnswer) -> bytes:
     try:
-        return await read_bounded(response, BODY_LIMIT)
+        return await read_bounded(response, BODY_LIMIT, large=LARGE_BODY, admit=large.admit)
     except (AnswerTooLargeError, AnswerEncodedError):
         if response.status_code == 200:
             raise
@@ -403,11 +407,34 @@ async def read_apart(size: int, read: Callable[[*Arguments], T], *arguments: *Ar
     except LookupError:
         limiter = trio.CapacityLimiter(1)
         _one_at_a_time.set(limiter)
-    return await trio.to_thread.run_sync(
+    found = await trio.to_thread.run_sync(
         partial(_read_uncollected, read, *arguments), abandon_on_cancel=True, limiter=limiter
     )
+    if isinstance(found, _Unusable):
+        try:
+            raise found.error
+        finally:
+            del found  # see `_read_uncollected`
+    return found
 
 
-def _read_uncollected(read: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
+@attrs.frozen(eq=False)
+class _Unusable:
+    """An answer could not be read, because of ``error``."""
+
+    error: Exception
+
+
+def _read_uncollected(read: Callable[[*Arguments], T], *arguments: *Arguments) -> T | _Unusable:
+    """``read(*arguments)``, or why the answer cannot be used.
+
+    Raised in a thread, an error and its frames refer to each other: the answer would stay in memory until the next full
+    garbage collection, which is rare (`kedastral.cooperative`).
+    """
     with without_garbage_collection():
-        return read(*arguments)
+        try:
+            return read(*arguments)
+        except (RefusedError, ValueError, RecursionError) as error:
+            for cause in causes_of(error):
+                cause.__traceback__ = None
+            return _Unusable(error)

@@ -124,6 +124,26 @@ class RequestSlot:
 
 
 @attrs.define(eq=False)
+class LargeAnswer:
+    """The right to hold one large answer, taken by `admit` once the answer proves to be one."""
+
+    _room: trio.CapacityLimiter
+    _is_admitted: bool = attrs.field(default=False, init=False)
+
+    async def admit(self) -> None:
+        """Wait for the right, unless it is held already."""
+        if not self._is_admitted:
+            await self._room.acquire_on_behalf_of(self)
+            self._is_admitted = True
+
+    def release(self) -> None:
+        """Give the right back if it is held: the answer is no longer in memory."""
+        if self._is_admitted:
+            self._room.release_on_behalf_of(self)
+            self._is_admitted = False
+
+
+@attrs.define(eq=False)
 class _SlotGroup:
     """``total`` slots, first come, first served. Unusually slow requests give way to those waiting."""
 
@@ -203,6 +223,8 @@ class RequestLimits:
     A request that takes unusually long while others wait has to give way: it is cancelled (`RequestSlot.scope`) and
     repeated in a `slow_slot`. A quarter of the slots is reserved for such requests while there are any. So each of them
     gets its turn, and others do not wait for them, however many there are.
+
+    Only one answer at a time may be large (`large_answer`), so that memory does not grow with ``max_concurrent``.
     """
 
     max_concurrent: float = attrs.field(default=math.inf, validator=_require_slots)
@@ -213,6 +235,7 @@ class RequestLimits:
     _slow: _SlotGroup = attrs.field(init=False, repr=False)
     _slow_requests: int = attrs.field(default=0, init=False, repr=False)
     _pace: _Pace = attrs.field(init=False, repr=False)
+    _room_for_large: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(1), init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         total = self.max_concurrent
@@ -238,6 +261,15 @@ class RequestLimits:
                 yield slot
             if not slot.scope.cancelled_caught:
                 group.note_answer(slot)
+
+    @contextmanager
+    def large_answer(self) -> Iterator[LargeAnswer]:
+        """A `LargeAnswer`, given back at the end of the block."""
+        answer = LargeAnswer(self._room_for_large)
+        try:
+            yield answer
+        finally:
+            answer.release()
 
     @asynccontextmanager
     async def slow_slot(self, time: TimeBudget, *, urgent: bool) -> AsyncIterator[RequestSlot]:
