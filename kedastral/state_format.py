@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 
 from kedastral.core.data_quality.findings import Findings
 from kedastral.core.forecast import Forecast
+from kedastral.core.forecast_status import OK, ForecastStatus, StatusCode
 from kedastral.core.kept_state import KeptHistory, KeptState, SourceState, StateBasis
 from kedastral.core.planning.service_level import ServiceLevelReport, ServiceLevelState
 from kedastral.core.planning.stabilization import UnstabilizedPlan
-from kedastral.core.planning.status import OK, ForecastStatus, StatusCode
 from kedastral.core.planning.steering import SteeringState
 from kedastral.core.planning.uncertainty import QUANTILES, Calibration, IntervalForecast
 from kedastral.core.series import DataQuality, Observation, Series

@@ -22,9 +22,9 @@ from kedastral.core.data_quality.lost_series import LostSeries
 from kedastral.core.data_quality.outliers import Outliers
 from kedastral.core.explanation import Change, Explanation, PlannedStep, Stage
 from kedastral.core.forecast import Forecast
+from kedastral.core.forecast_status import OK, ForecastStatus, StatusCode
 from kedastral.core.outage import Outage
 from kedastral.core.planning.stabilization import Resumption
-from kedastral.core.planning.status import OK, ForecastStatus, StatusCode
 from kedastral.core.series import Observation, Series, fill_gaps
 from kedastral.core.serving import Mode, Snapshot
 

@@ -21,12 +21,12 @@ from kedastral.core.data_quality.lost_series import LostSeries
 from kedastral.core.data_quality.outliers import Outliers
 from kedastral.core.data_quality.settling import SettlingPoint, SettlingState
 from kedastral.core.forecast import Experts, Forecast
+from kedastral.core.forecast_status import OK, ForecastStatus, StatusCode
 from kedastral.core.kept_state import KeptState, SourceState
 from kedastral.core.planning.load_cap import MAX_CAP_RELAXATION
 from kedastral.core.planning.peak_regression import FEATURES, PeakRegression
 from kedastral.core.planning.service_level import ServiceLevelReport, ServiceLevelState
 from kedastral.core.planning.stabilization import Recommendation, Resumption, UnstabilizedPlan
-from kedastral.core.planning.status import OK, ForecastStatus, StatusCode
 from kedastral.core.planning.steering import (
     MAX_PEAK_HOLD,
     MAX_SAFETY_FACTOR,

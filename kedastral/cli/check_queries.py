@@ -12,7 +12,7 @@ from kedastral.adapters.prometheus.range_queries import PrometheusHistory, Range
 from kedastral.clock import SystemClock
 from kedastral.core.data_quality.raw_counter import falls_often, find_counter
 from kedastral.core.data_quality.settling import MAX_SETTLING, stale_age
-from kedastral.core.planning.status import format_span
+from kedastral.core.forecast_status import format_span
 from kedastral.core.series import Series
 from kedastral.doctor import query_rules
 from kedastral.doctor.diagnosis import Diagnosis, Severity, examine, worst

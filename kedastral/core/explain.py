@@ -15,6 +15,7 @@ import numpy as np
 from kedastral.core.capacity import MAX_REPLICAS, PlanPolicy, desired_replicas, round_replicas
 from kedastral.core.explanation import LIMITS, Change, Effect, Explanation, PlannedStep, Stage, StageName, Unit, apply
 from kedastral.core.failures import Failure
+from kedastral.core.forecast_status import format_span
 from kedastral.core.outage import Outage, find_outage, plan_ends
 from kedastral.core.planning.basis import PlanBasis, make_stages
 from kedastral.core.planning.facts import RECENT
@@ -28,7 +29,6 @@ from kedastral.core.planning.stabilization import (
     highest_within,
     stabilization_window,
 )
-from kedastral.core.planning.status import format_span
 from kedastral.core.planning.uncertainty import upper_path
 from kedastral.core.series import MINUTE, Floats
 from kedastral.core.serving import (

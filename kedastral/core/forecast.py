@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from kedastral.core.planning.status import OK, ForecastStatus
+from kedastral.core.forecast_status import OK, ForecastStatus
 from kedastral.core.series import Floats, Series, frozen_floats, require_positive, require_utc, same_array
 
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import attrs
 
 from kedastral.core.failures import Failure
-from kedastral.core.planning.status import format_span
+from kedastral.core.forecast_status import format_span
 from kedastral.core.serving import Mode, OnStale, Snapshot, StalePolicy, decide, replicas_at
 
 

@@ -14,10 +14,10 @@ import attrs
 from kedastral.core.capacity import MAX_REPLICAS
 from kedastral.core.data_quality.findings import NOTHING_ODD, Findings
 from kedastral.core.forecast import Forecast
+from kedastral.core.forecast_status import OK, ForecastStatus
 from kedastral.core.planning.basis import PlanBasis
 from kedastral.core.planning.service_level import ServiceLevelReport
 from kedastral.core.planning.stabilization import Resumption
-from kedastral.core.planning.status import OK, ForecastStatus
 from kedastral.core.series import COMPLETE, DataQuality, Ints, Observation, frozen_ints, require_positive, same_array
 
 

@@ -14,8 +14,8 @@ from quart_trio import QuartTrio
 from kedastral.cooperative import TimeSlice
 from kedastral.core.explain import explain
 from kedastral.core.failures import Failure
+from kedastral.core.forecast_status import StatusCode
 from kedastral.core.outage import find_outage
-from kedastral.core.planning.status import StatusCode
 from kedastral.core.planning.steering import DAY_MINUTES, SteeringState
 from kedastral.core.planning.uncertainty import QUANTILES
 from kedastral.core.series import EPOCH, epoch_seconds

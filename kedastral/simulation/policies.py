@@ -23,10 +23,10 @@ from kedastral.core.capacity import PlanPolicy
 from kedastral.core.data_quality.outliers import screen
 from kedastral.core.data_quality.settling import stale_age
 from kedastral.core.forecast import Forecast
+from kedastral.core.forecast_status import model_failed
 from kedastral.core.planning.calibration import warm_up
 from kedastral.core.planning.planner import Workload, plan_step, plan_step_without_model
 from kedastral.core.planning.service_level import ServiceLevelGoal, ServiceLevelState
-from kedastral.core.planning.status import model_failed
 from kedastral.core.planning.uncertainty import UncertaintyState
 from kedastral.core.ports import Model
 from kedastral.core.series import DAY, Floats, Series, frozen_floats

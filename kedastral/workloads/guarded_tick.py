@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 import attrs
 
 from kedastral.core.explain import find_reason
+from kedastral.core.forecast_status import StatusCode
 from kedastral.core.planning.planner import Workload
-from kedastral.core.planning.status import StatusCode
 from kedastral.core.serving import Mode, OnStale, Snapshot, decide, replicas_at
 from kedastral.errors import ModelError, WorkloadError
 from kedastral.logs import RepeatLimit, of_many

@@ -13,8 +13,8 @@ from kedastral.core.data_quality.lost_series import LostSeries, SeriesWatch
 from kedastral.core.data_quality.outliers import Outliers, screen
 from kedastral.core.data_quality.raw_counter import CounterWatch, RawCounter
 from kedastral.core.forecast import Forecast
+from kedastral.core.forecast_status import OK, StatusCode, model_failed
 from kedastral.core.planning.planner import Workload, plan_step, plan_step_without_model, raise_floor
-from kedastral.core.planning.status import OK, StatusCode, model_failed
 from kedastral.core.planning.uncertainty import UncertaintyState
 from kedastral.core.ports import Forecaster, LowerBoundError, MetricSource, SnapshotStore
 from kedastral.core.series import Series

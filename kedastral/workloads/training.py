@@ -14,7 +14,7 @@ import attrs
 import trio
 
 from kedastral.core.forecast import Forecast, fallback_forecast
-from kedastral.core.planning.status import learning_from
+from kedastral.core.forecast_status import learning_from
 from kedastral.core.planning.uncertainty import UncertaintyState
 from kedastral.core.ports import Forecaster, RestorableModel, TrainableModel
 from kedastral.core.series import Floats, Series

@@ -14,11 +14,11 @@ from kedastral.core.capacity import PlanPolicy, ReplicaBounds, round_replicas
 from kedastral.core.explain import explain, find_next_change, find_reason, show_time
 from kedastral.core.explanation import Effect, Explanation, StageName, apply
 from kedastral.core.forecast import Forecast
+from kedastral.core.forecast_status import model_failed
 from kedastral.core.planning.basis import make_stages, with_policy
 from kedastral.core.planning.planner import Workload, adopt_plan, plan_step, plan_step_without_model
 from kedastral.core.planning.service_level import ServiceLevelGoal, SteeredBasis
 from kedastral.core.planning.stabilization import PreviousPlan, Resumption
-from kedastral.core.planning.status import model_failed
 from kedastral.core.planning.steering import DaySpent
 from kedastral.core.planning.uncertainty import Calibration, UncertaintyState
 from kedastral.core.series import DataQuality, Series

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kedastral.core.forecast import Experts, ExpertView, Forecast, fallback_forecast
-from kedastral.core.planning.status import OK
+from kedastral.core.forecast_status import OK
 from kedastral.core.series import Series
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -9,9 +9,9 @@ import pytest
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast, fallback_forecast
+from kedastral.core.forecast_status import StatusCode, learning_from, model_failed
 from kedastral.core.planning.planner import Workload, plan_step
 from kedastral.core.planning.service_level import ServiceLevelGoal
-from kedastral.core.planning.status import StatusCode, learning_from, model_failed
 from kedastral.core.planning.uncertainty import Calibration, UncertaintyState
 from kedastral.core.series import DataQuality, Observation, Series
 from kedastral.core.serving import Snapshot

@@ -18,6 +18,7 @@ from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.explain import explain, show_load
 from kedastral.core.explanation import StageName
 from kedastral.core.forecast import Forecast
+from kedastral.core.forecast_status import learning_from
 from kedastral.core.planning.calibration import calibrate_on
 from kedastral.core.planning.peak_regression import (
     FEATURES,
@@ -38,7 +39,6 @@ from kedastral.core.planning.service_level import (
     ServiceLevelState,
     plan_for_service_level,
 )
-from kedastral.core.planning.status import learning_from
 from kedastral.core.planning.steering import SteeringSettings
 from kedastral.core.planning.uncertainty import (
     Calibration,

@@ -13,6 +13,7 @@ from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.explain import explain
 from kedastral.core.explanation import StageName
 from kedastral.core.forecast import Forecast
+from kedastral.core.forecast_status import model_failed
 from kedastral.core.planning.planner import (
     Workload,
     adopt_plan,
@@ -23,7 +24,6 @@ from kedastral.core.planning.planner import (
 )
 from kedastral.core.planning.service_level import ServiceLevelGoal, SteeredBasis
 from kedastral.core.planning.stabilization import UnstabilizedPlan
-from kedastral.core.planning.status import model_failed
 from kedastral.core.series import DataQuality, Observation, Series
 from kedastral.core.serving import Mode, Snapshot, StalePolicy, replicas_at
 from kedastral.errors import ModelError

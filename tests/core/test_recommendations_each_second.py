@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast, fallback_forecast
+from kedastral.core.forecast_status import model_failed
 from kedastral.core.planning.planner import Workload, plan_step
 from kedastral.core.planning.service_level import ServiceLevelGoal
 from kedastral.core.planning.stabilization import DOWN_TOLERANCE, STABILIZATION_WINDOW
-from kedastral.core.planning.status import model_failed
 from kedastral.core.series import Series
 from kedastral.core.serving import Snapshot, replicas_at
 

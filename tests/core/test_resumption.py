@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast, fallback_forecast
+from kedastral.core.forecast_status import StatusCode, learning_from, model_failed
 from kedastral.core.planning.planner import Workload, adopt_plan, keep_plan, plan_step
 from kedastral.core.planning.service_level import ServiceLevelGoal
 from kedastral.core.planning.stabilization import STABILIZATION_WINDOW, Resumption, continue_resumption
-from kedastral.core.planning.status import StatusCode, learning_from, model_failed
 from kedastral.core.series import DataQuality, Observation, Series
 from kedastral.core.serving import Mode, OnStale, Snapshot, StalePolicy, decide, keep_served, replicas_at
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast, fallback_forecast
+from kedastral.core.forecast_status import OK, STANDING_DOWN, learning_from
 from kedastral.core.planning.idleness import Idleness
 from kedastral.core.planning.service_level import (
     ServiceLevelPlan,
@@ -22,7 +23,6 @@ from kedastral.core.planning.service_level import (
     plan_for_service_level,
     plan_from,
 )
-from kedastral.core.planning.status import OK, STANDING_DOWN, learning_from
 from kedastral.core.planning.steering import SteeringSettings, SteeringState
 from kedastral.core.planning.uncertainty import Calibration, UncertaintyState
 from kedastral.core.series import Series

@@ -10,7 +10,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, expect, sync_playwright
 
 from kedastral.core.failures import Failure
-from kedastral.core.planning.status import STANDING_DOWN
+from kedastral.core.forecast_status import STANDING_DOWN
 from tests.page.sites import NOW, LiveSite
 
 FOLDER = Path(__file__).parents[2] / "docs" / "images"

@@ -15,9 +15,9 @@ import trio
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.failures import Failure
 from kedastral.core.forecast import Experts, Forecast
+from kedastral.core.forecast_status import ForecastStatus
 from kedastral.core.planning.planner import Workload, plan_step
 from kedastral.core.planning.service_level import ServiceLevelGoal, ServiceLevelReport
-from kedastral.core.planning.status import ForecastStatus
 from kedastral.core.planning.steering import DaySpent, SteeringSettings
 from kedastral.core.series import Series, align_down
 from kedastral.core.serving import Mode, OnStale, Snapshot, StalePolicy

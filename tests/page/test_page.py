@@ -20,8 +20,8 @@ from kedastral.core.data_quality.findings import Findings
 from kedastral.core.data_quality.lost_series import LostSeries
 from kedastral.core.failures import Failure
 from kedastral.core.forecast import Forecast
+from kedastral.core.forecast_status import STANDING_DOWN, ForecastStatus, StatusCode
 from kedastral.core.planning.service_level import ServiceLevelReport, ServiceLevelState
-from kedastral.core.planning.status import STANDING_DOWN, ForecastStatus, StatusCode
 from kedastral.core.planning.steering import DaySpent, SteeringState
 from kedastral.core.planning.uncertainty import Calibration, UncertaintyState
 from kedastral.core.series import EPOCH, Observation

@@ -15,8 +15,8 @@ from kedastral import __version__
 from kedastral.core.data_quality.findings import Findings
 from kedastral.core.data_quality.lost_series import LostSeries
 from kedastral.core.data_quality.outliers import Outliers
+from kedastral.core.forecast_status import ForecastStatus, StatusCode
 from kedastral.core.planning.stabilization import Resumption
-from kedastral.core.planning.status import ForecastStatus, StatusCode
 from kedastral.core.series import Observation
 from kedastral.core.serving import StalePolicy
 from kedastral.errors import SourceError

@@ -15,8 +15,8 @@ from kedastral._proto import externalscaler_pb2 as pb
 from kedastral._proto.externalscaler_grpc import ExternalScalerBase
 from kedastral.clock import WallClock
 from kedastral.core.failures import Failure
+from kedastral.core.forecast_status import ForecastStatus, StatusCode
 from kedastral.core.planning.stabilization import Resumption
-from kedastral.core.planning.status import ForecastStatus, StatusCode
 from kedastral.core.serving import Decision, Mode, OnStale, Snapshot, StalePolicy
 from kedastral.errors import RemoteError
 from kedastral.grpclib_trio import Server

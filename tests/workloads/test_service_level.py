@@ -13,9 +13,9 @@ from trio.testing import MockClock
 from kedastral.adapters.in_process import InProcessForecaster
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast
+from kedastral.core.forecast_status import OK, STANDING_DOWN, ForecastStatus, StatusCode
 from kedastral.core.planning.planner import Workload
 from kedastral.core.planning.service_level import ServiceLevelGoal
-from kedastral.core.planning.status import OK, STANDING_DOWN, ForecastStatus, StatusCode
 from kedastral.core.planning.steering import Account, DaySpent, SteeringState
 from kedastral.core.planning.uncertainty import Calibration, UncertaintyState
 from kedastral.core.ports import Forecaster

@@ -16,8 +16,8 @@ from kedastral.clock import WallClock
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.failures import LastFailure
 from kedastral.core.forecast import Forecast
+from kedastral.core.forecast_status import OK, ForecastStatus, StatusCode
 from kedastral.core.planning.stabilization import Resumption
-from kedastral.core.planning.status import OK, ForecastStatus, StatusCode
 from kedastral.core.ports import SnapshotStore
 from kedastral.core.series import Observation, Series
 from kedastral.core.serving import Mode, OnStale, Snapshot, StalePolicy, replicas_at

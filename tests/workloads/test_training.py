@@ -13,7 +13,7 @@ import trio.testing
 
 from kedastral.adapters.in_process import InferenceOnly, InProcessForecaster
 from kedastral.core.forecast import Forecast
-from kedastral.core.planning.status import OK, ForecastStatus, StatusCode
+from kedastral.core.forecast_status import OK, ForecastStatus, StatusCode
 from kedastral.core.planning.uncertainty import Calibration, UncertaintyState
 from kedastral.core.series import Series
 from kedastral.errors import ModelError, NotFittedError

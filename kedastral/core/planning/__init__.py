@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a forecast to a plan: `planner` first, then service level, uncertainty, stabilization and status."""
+"""From a forecast to a plan: `planner` first, then service level, uncertainty and stabilization."""

@@ -11,6 +11,7 @@ import attrs
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds, reactive_replicas
 from kedastral.core.forecast import Forecast, fallback_forecast
+from kedastral.core.forecast_status import ForecastStatus
 from kedastral.core.planning.basis import HeadroomBasis, make_stages, policy_of, without_maximum
 from kedastral.core.planning.facts import load_for_floor, read_facts
 from kedastral.core.planning.service_level import (
@@ -28,7 +29,6 @@ from kedastral.core.planning.stabilization import (
     continue_resumption,
     longest_pause,
 )
-from kedastral.core.planning.status import ForecastStatus
 from kedastral.core.planning.steering import SteeringSettings
 from kedastral.core.planning.uncertainty import UncertaintyState
 from kedastral.core.series import Series

@@ -21,6 +21,7 @@ import numpy as np
 
 from kedastral.core.capacity import DeadBand, PlanPolicy, reactive_replicas, round_replicas
 from kedastral.core.forecast import Forecast
+from kedastral.core.forecast_status import OK, STANDING_DOWN, ForecastStatus, span_of, too_little_history
 from kedastral.core.planning.facts import LoadFacts, read_facts
 from kedastral.core.planning.idleness import plan_with_idle_steps
 from kedastral.core.planning.load_cap import cap_on_load, capped
@@ -37,7 +38,6 @@ from kedastral.core.planning.stabilization import (
     stabilize,
     steps_to_keep,
 )
-from kedastral.core.planning.status import OK, STANDING_DOWN, ForecastStatus, span_of, too_little_history
 from kedastral.core.planning.steering import (
     MIN_PEAK_HOLD,
     SteeringSettings,

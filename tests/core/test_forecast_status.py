@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from kedastral.core.planning.status import OK, format_span, learning_from, model_failed, span_of, too_little_history
+from kedastral.core.forecast_status import OK, format_span, learning_from, model_failed, span_of, too_little_history
 from kedastral.core.series import Series
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
