@@ -25,7 +25,7 @@ from rich.table import Table
 
 from benchmarks.peers import installed_peers
 from benchmarks.traces import Trace, TracesError, UnreadableTracesError, find_traces, read_trace, require_readable
-from kedastral.core.ports import Model
+from kedastral.core.model import Model
 from kedastral.core.series import Floats, Ints, Series
 from kedastral.models import MODELS
 from kedastral.models.auto import AutoModel

@@ -28,7 +28,7 @@ from rich.table import Table
 from benchmarks.closed_loop_goals import Goal, goals_of
 from benchmarks.closed_loop_study import Foretold, Study, foretell, study, trial_of
 from benchmarks.traces import Trace, TracesError, find_traces, read_trace, require_readable, source_of
-from kedastral.core.ports import Model
+from kedastral.core.model import Model
 from kedastral.models import MODELS
 from kedastral.settings.types import read_duration
 

@@ -20,8 +20,8 @@ from kedastral.backtest.workloads import ReplaySettings, Scenario
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.data_quality.outliers import screen
 from kedastral.core.forecast import Forecast
+from kedastral.core.model import Model
 from kedastral.core.planning.uncertainty import FIRST_WINDOWS
-from kedastral.core.ports import Model
 from kedastral.core.series import Floats, Series
 from kedastral.core.serving import StalePolicy
 from kedastral.core.steps import lead_steps_of
@@ -51,7 +51,7 @@ class Foretold:
     rows: Floats = attrs.field(eq=False, repr=False)
 
     def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
-        """See `kedastral.core.ports.Model.forecast`."""
+        """See `kedastral.core.model.Model.forecast`."""
         row = round((made_at - self.demand.start).total_seconds() / self.demand.step) - 1 - self.first
         if row < 0:
             raise ValueError(f"no forecast was made for {made_at}")

@@ -11,7 +11,7 @@ import attrs
 import numpy as np
 
 from kedastral.core.forecast import Forecast
-from kedastral.core.ports import Model
+from kedastral.core.model import Model
 from kedastral.core.series import Floats, Series, fill_gaps
 
 DAY = 86400.0
@@ -39,7 +39,7 @@ class LightGbm:
     name: str = "lightgbm"
 
     def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
-        """See `kedastral.core.ports.Model.forecast`."""
+        """See `kedastral.core.model.Model.forecast`."""
         load = _filled(history)
         knots = [knot for knot in KNOTS if knot <= min(steps, round(900 / history.step) + 1)]
         values = [self._at(load, history, knot) for knot in knots]
@@ -69,7 +69,7 @@ class Statistical:
     model: str
 
     def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
-        """See `kedastral.core.ports.Model.forecast`."""
+        """See `kedastral.core.model.Model.forecast`."""
         from statsforecast import models  # noqa: PLC0415 - an optional library
 
         load = _filled(history)[-round(3 * DAY / history.step) :]

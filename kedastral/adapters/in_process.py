@@ -7,7 +7,7 @@ import attrs
 import trio
 
 from kedastral.core.forecast import Forecast
-from kedastral.core.ports import Model, TrainableModel
+from kedastral.core.model import Model, TrainableModel
 from kedastral.core.series import Series
 from kedastral.errors import ModelError
 from kedastral.text import one_line
@@ -64,7 +64,7 @@ class InProcessForecaster:
 
 @attrs.frozen
 class InferenceOnly:
-    """A `kedastral.core.ports.TrainableModel` that forecasts with its current fit, and never fits by itself."""
+    """A `kedastral.core.model.TrainableModel` that forecasts with its current fit, and never fits by itself."""
 
     model: TrainableModel
 

@@ -14,7 +14,7 @@ from kedastral.adapters.prometheus.range_queries import WHOLE_HISTORY_TIMEOUT, P
 from kedastral.clock import SystemClock
 from kedastral.core.capacity import PlanPolicy
 from kedastral.core.data_quality.raw_counter import find_counter
-from kedastral.core.ports import Model
+from kedastral.core.model import Model
 from kedastral.core.series import DAY, Bools, Series, align_down
 from kedastral.core.steps import WHOLE_WITHIN
 from kedastral.errors import ConfigError, SourceError, UnfitHistoryError

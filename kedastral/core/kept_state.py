@@ -127,7 +127,7 @@ class KeptState:
 
 @attrs.frozen(kw_only=True, eq=False)
 class KeptModel:
-    """What a model has learnt, as `kedastral.core.ports.RestorableModel.memory` gives it.
+    """What a model has learnt, as `kedastral.core.model.RestorableModel.memory` gives it.
 
     ``forecaster`` is `StateBasis.forecaster`. ``version`` is that of Kedastral: another one may read it differently.
     """

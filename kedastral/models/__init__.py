@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 import attrs
 
-from kedastral.core.ports import Model
+from kedastral.core.model import Model
 from kedastral.core.series import DAY, MINUTE
 from kedastral.models.auto import AutoModel
 from kedastral.models.baseline import Baseline

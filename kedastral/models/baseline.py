@@ -36,7 +36,7 @@ class Baseline:
 
     @np.errstate(over="ignore", invalid="ignore")  # a load too large for a float: Forecast rejects it
     def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
-        """See `kedastral.core.ports.Model.forecast`; raises ModelError if the history holds no value."""
+        """See `kedastral.core.model.Model.forecast`; raises ModelError if the history holds no value."""
         filled = fill_gaps(history.values)
         recent = filled[-_count_points(LONG, history.step) :]
         recent = recent[np.isfinite(recent)]

@@ -26,7 +26,7 @@ class LastValue:
     name = "last-value"
 
     def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
-        """See `kedastral.core.ports.Model.forecast`; raises ModelError if the history holds no value."""
+        """See `kedastral.core.model.Model.forecast`; raises ModelError if the history holds no value."""
         newest = history.newest
         if newest is None:
             raise ModelError("there is no history to forecast from", reason="no_history")
@@ -40,7 +40,7 @@ class SeasonalNaive:
     name = "seasonal-naive"
 
     def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
-        """See `kedastral.core.ports.Model.forecast`; raises ModelError if the history holds no value."""
+        """See `kedastral.core.model.Model.forecast`; raises ModelError if the history holds no value."""
         filled = fill_gaps(history.values)
         if not len(filled) or not np.isfinite(filled[-1]):
             raise ModelError("there is no history to forecast from", reason="no_history")

@@ -24,11 +24,11 @@ from kedastral.core.data_quality.outliers import screen
 from kedastral.core.data_quality.settling import stale_age
 from kedastral.core.forecast import Forecast
 from kedastral.core.forecast_status import model_failed
+from kedastral.core.model import Model
 from kedastral.core.planning.calibration import warm_up
 from kedastral.core.planning.planner import Workload, plan_step, plan_step_without_model
 from kedastral.core.planning.service_level import ServiceLevelGoal, ServiceLevelState
 from kedastral.core.planning.uncertainty import UncertaintyState
-from kedastral.core.ports import Model
 from kedastral.core.series import DAY, Floats, Series, frozen_floats
 from kedastral.core.serving import Snapshot, StalePolicy, decide, desired_at
 from kedastral.errors import ModelError
@@ -152,7 +152,7 @@ class CachedModel:
         return self._model.name
 
     def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
-        """See `kedastral.core.ports.Model.forecast`."""
+        """See `kedastral.core.model.Model.forecast`."""
         moment = (history.start, history.step, len(history), made_at, steps)
         if moment not in self._forecasts:
             self._forecasts[moment] = self._model.forecast(history, made_at, steps)

@@ -19,11 +19,12 @@ from kedastral.core.data_quality.lost_series import SeriesWatch
 from kedastral.core.data_quality.raw_counter import CounterWatch
 from kedastral.core.failures import LastFailure
 from kedastral.core.kept_state import SettingsChange, StateBasis, starts_afresh
+from kedastral.core.model import Model, TrainableModel
 from kedastral.core.planning.calibration import warm_up
 from kedastral.core.planning.planner import Workload
 from kedastral.core.planning.service_level import ServiceLevelSettings
 from kedastral.core.planning.uncertainty import UncertaintyState
-from kedastral.core.ports import Forecaster, MetricSource, Model, SnapshotStore, TrainableModel
+from kedastral.core.ports import Forecaster, MetricSource, SnapshotStore
 from kedastral.core.series import Series
 from kedastral.core.serving import told_by_plan
 from kedastral.errors import WorkloadError

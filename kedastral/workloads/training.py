@@ -15,8 +15,9 @@ import trio
 
 from kedastral.core.forecast import Forecast, fallback_forecast
 from kedastral.core.forecast_status import learning_from
+from kedastral.core.model import RestorableModel, TrainableModel
 from kedastral.core.planning.uncertainty import UncertaintyState
-from kedastral.core.ports import Forecaster, RestorableModel, TrainableModel
+from kedastral.core.ports import Forecaster
 from kedastral.core.series import Floats, Series
 from kedastral.errors import ModelError, NotFittedError
 

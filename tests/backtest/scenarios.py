@@ -18,7 +18,7 @@ from kedastral.backtest.comparison import (
 from kedastral.backtest.workloads import ReplaySettings, Scenario
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast
-from kedastral.core.ports import Model
+from kedastral.core.model import Model
 from kedastral.core.series import Series
 from kedastral.models import MODELS
 from kedastral.simulation.curves import Point

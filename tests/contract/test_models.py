@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kedastral.core.forecast import Forecast
-from kedastral.core.ports import Model
+from kedastral.core.model import Model
 from kedastral.core.series import Floats, Series
 from kedastral.errors import ModelError
 from kedastral.models import MODELS

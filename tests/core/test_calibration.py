@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from kedastral.core.forecast import Forecast
+from kedastral.core.model import TrainableModel
 from kedastral.core.planning.calibration import calibrate_on, rolling_forecasts, warm_up
 from kedastral.core.planning.peak_regression import predict_peaks
-from kedastral.core.ports import TrainableModel
 from kedastral.core.series import Floats, Series
 from kedastral.errors import ModelError, NotFittedError
 from kedastral.models import MODELS

@@ -33,7 +33,7 @@ class BadModel:
     name: str = "bad"
 
     def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
-        """See `kedastral.core.ports.Model.forecast`."""
+        """See `kedastral.core.model.Model.forecast`."""
         return Forecast(made_at, history.step, list(self.say(steps)))
 
 

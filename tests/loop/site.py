@@ -78,7 +78,7 @@ class Foresight:
     name: str = "foresight"
 
     def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
-        """See `kedastral.core.ports.Model.forecast`."""
+        """See `kedastral.core.model.Model.forecast`."""
         seconds = (made_at - START).total_seconds()
         if within(self.away, seconds):
             raise ModelError("the model is away", reason="unreachable")

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
+from kedastral.core.model import Model
 from kedastral.core.planning.idleness import MAX_IDLE_PERIODS_A_DAY
 from kedastral.core.planning.service_level import ServiceLevelGoal
-from kedastral.core.ports import Model
 from kedastral.core.series import Floats
 from kedastral.core.serving import Activity, StalePolicy, decide
 from kedastral.models import MODELS

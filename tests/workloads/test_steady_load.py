@@ -13,9 +13,9 @@ import pytest
 from kedastral.adapters.in_process import InProcessForecaster
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast
+from kedastral.core.model import Model
 from kedastral.core.planning.planner import Workload
 from kedastral.core.planning.service_level import ServiceLevelGoal
-from kedastral.core.ports import Model
 from kedastral.core.series import Floats, Ints, Series
 from kedastral.core.serving import replicas_at
 from kedastral.models.baseline import Baseline

@@ -9,6 +9,7 @@ import attrs
 import numpy as np
 
 from kedastral.core.forecast import Forecast
+from kedastral.core.model import Model, TrainableModel
 from kedastral.core.planning.peak_regression import predict_peaks
 from kedastral.core.planning.uncertainty import (
     FIRST_WINDOWS,
@@ -17,7 +18,6 @@ from kedastral.core.planning.uncertainty import (
     judge_windows,
     keep_regression,
 )
-from kedastral.core.ports import Model, TrainableModel
 from kedastral.core.series import DAY, Series
 from kedastral.errors import ModelError
 

@@ -226,7 +226,7 @@ class AutoModel:
         self._tail: Series | None = None
 
     def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
-        """See `kedastral.core.ports.Model.forecast`; fits first if it must, which takes over a tenth of a second.
+        """See `kedastral.core.model.Model.forecast`; fits first if it must, which takes over a tenth of a second.
 
         Raises ModelError if the last 14 days hold no value.
         """
@@ -237,7 +237,7 @@ class AutoModel:
         return self._predict(request, learner)
 
     def recall(self, history: Series, made_at: datetime, steps: int) -> Forecast:
-        """See `kedastral.core.ports.TrainableModel.recall`."""
+        """See `kedastral.core.model.TrainableModel.recall`."""
         request = self._prepare(history, made_at, steps)
         learner = self._learner_for(request)
         if learner is None:
@@ -245,7 +245,7 @@ class AutoModel:
         return self._predict(request, learner)
 
     def learn(self, history: Series, made_at: datetime, steps: int) -> Sequence[Forecast]:
-        """See `kedastral.core.ports.TrainableModel.learn`: the forecasts of the last six hours, one per step."""
+        """See `kedastral.core.model.TrainableModel.learn`: the forecasts of the last six hours, one per step."""
         request = self._prepare(history, made_at, steps)
         _, replayed = self._fit(request)
         since = made_at.timestamp() - REPLAYED_EACH_STEP
@@ -271,14 +271,14 @@ class AutoModel:
         return _Request(known, made_at, steps, signal, find_seasons(signal, self._zone), gap / signal.step)
 
     def memory(self) -> Mapping[str, Floats] | None:
-        """See `kedastral.core.ports.RestorableModel.memory`."""
+        """See `kedastral.core.model.RestorableModel.memory`."""
         learner, tail = self._learner, self._tail
         if learner is None or tail is None:
             return None
         return {**learner.memory, "tail": np.array([tail.start.timestamp(), tail.step, *tail.values])}
 
     def restore(self, memory: Mapping[str, Floats]) -> None:
-        """See `kedastral.core.ports.RestorableModel.restore`."""
+        """See `kedastral.core.model.RestorableModel.restore`."""
         try:
             learner = Learner.restored(memory)
             start, step, *values = memory["tail"].tolist()
