@@ -21,9 +21,9 @@ from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.data_quality.outliers import screen
 from kedastral.core.forecast import Forecast
 from kedastral.core.model import Model
+from kedastral.core.planning.stale_policy import StalePolicy
 from kedastral.core.planning.uncertainty import FIRST_WINDOWS
 from kedastral.core.series import Floats, Series
-from kedastral.core.serving import StalePolicy
 from kedastral.core.steps import lead_steps_of
 from kedastral.models import MODELS
 from kedastral.settings.declarations import PlanSettings

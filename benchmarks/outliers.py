@@ -22,8 +22,8 @@ from rich.table import Table
 from benchmarks.closed_loop_study import BOUNDS, HORIZON_STEPS, WINDOW, cluster_for, plan_for
 from benchmarks.traces import Trace, TracesError, find_traces, read_trace, require_readable
 from kedastral.core.planning.service_level import ServiceLevelGoal
+from kedastral.core.planning.stale_policy import StalePolicy
 from kedastral.core.series import Floats, Series
-from kedastral.core.serving import StalePolicy
 from kedastral.models.auto import AutoModel
 from kedastral.simulation.hpa import HpaBehavior, HpaMetric
 from kedastral.simulation.policies import ForecastSchedule, ServiceLevelPolicy, Serving

@@ -15,7 +15,7 @@ import attrs
 import yaml
 
 from docs.crds import Schema, describe, make_spec_schema, make_value_schema
-from kedastral.core.serving import OnStale
+from kedastral.core.planning.stale_policy import OnStale
 from kedastral.settings.commands import BY_COMMAND
 from kedastral.settings.kinds import POLICY, QUERY, SOURCE, SOURCE_SETTINGS, WORKLOAD_SETTINGS
 from kedastral.settings.schema import Setting, settings_of

@@ -19,7 +19,7 @@ from kedastral.clock import AcceleratedClock
 from kedastral.compose import Common, demo_fleet, make_forecasting, make_run_app
 from kedastral.core.capacity import ReplicaBounds
 from kedastral.core.forecast_status import StatusCode
-from kedastral.core.serving import Snapshot, desired_at
+from kedastral.core.planning.snapshot import Snapshot, desired_at
 from kedastral.serving.listening import port_of
 from kedastral.serving.scaler import Scaler
 from kedastral.settings.commands import DemoSettings

@@ -27,11 +27,11 @@ from kedastral.core.forecast import Forecast
 from kedastral.core.forecast_status import OK, ForecastStatus, StatusCode
 from kedastral.core.kept_state import KeptHistory, KeptState, SourceState, StateBasis
 from kedastral.core.planning.service_level import ServiceLevelReport, ServiceLevelState
+from kedastral.core.planning.snapshot import Mode, Snapshot
 from kedastral.core.planning.stabilization import UnstabilizedPlan
 from kedastral.core.planning.steering import SteeringState
 from kedastral.core.planning.uncertainty import QUANTILES, Calibration, IntervalForecast
 from kedastral.core.series import DataQuality, Observation, Series
-from kedastral.core.serving import Mode, Snapshot
 from kedastral.core.trigger import ObjectRef
 from kedastral.logs import of_many
 from kedastral.wire import add_strict_types

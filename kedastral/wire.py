@@ -24,9 +24,9 @@ from kedastral.core.explanation import Change, Explanation, PlannedStep, Stage
 from kedastral.core.forecast import Forecast
 from kedastral.core.forecast_status import OK, ForecastStatus, StatusCode
 from kedastral.core.outage import Outage
+from kedastral.core.planning.snapshot import Mode, Snapshot
 from kedastral.core.planning.stabilization import Resumption
 from kedastral.core.series import Observation, Series, fill_gaps
-from kedastral.core.serving import Mode, Snapshot
 
 JsonValue: TypeAlias = "str | int | float | bool | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
 

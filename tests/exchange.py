@@ -7,8 +7,8 @@ import attrs
 import trio
 
 from kedastral.clock import WallClock
+from kedastral.core.planning.snapshot import Snapshot
 from kedastral.core.ports import Found, Membership, SharedWrite, WriteOutcome, Written
-from kedastral.core.serving import Snapshot
 from kedastral.errors import StoreError
 from kedastral.wire import dump_json, read_snapshot, write_snapshot
 from tests.parts import wall_clock

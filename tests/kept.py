@@ -15,6 +15,7 @@ from kedastral.core.data_quality.settling import SettlingPoint, SettlingState
 from kedastral.core.kept_state import KeptHistory, KeptState, SourceState, StateBasis
 from kedastral.core.planning.peak_regression import FEATURES, PeakRegression
 from kedastral.core.planning.service_level import ServiceLevelReport, ServiceLevelState
+from kedastral.core.planning.snapshot import Snapshot
 from kedastral.core.planning.stabilization import Recommendation, Resumption, UnstabilizedPlan
 from kedastral.core.planning.steering import Account, DaySpent, SteeringState
 from kedastral.core.planning.uncertainty import (
@@ -25,7 +26,6 @@ from kedastral.core.planning.uncertainty import (
     UncertaintyState,
 )
 from kedastral.core.series import DataQuality, Floats, Observation, Series
-from kedastral.core.serving import Snapshot
 from kedastral.core.trigger import ObjectRef
 from kedastral.errors import StoreError
 from kedastral.state_format import StateFormatError, read_history, read_state, write_history, write_state

@@ -11,8 +11,9 @@ import trio
 from kedastral.clock import AcceleratedClock
 from kedastral.core.failures import Failure
 from kedastral.core.forecast import Forecast
+from kedastral.core.planning.snapshot import Snapshot
+from kedastral.core.planning.stale_policy import StalePolicy
 from kedastral.core.series import Observation, Series
-from kedastral.core.serving import Snapshot, StalePolicy
 from kedastral.core.trigger import ObjectRef
 from kedastral.workloads.resolver import pick_workload
 

@@ -17,7 +17,7 @@ import trio.testing
 from hypercorn.trio.tcp_server import TCPServer
 
 from kedastral import trio_connections
-from kedastral.core.serving import StalePolicy
+from kedastral.core.planning.stale_policy import StalePolicy
 from kedastral.serving.http_server import HTTP_GRACE, HttpLimits, serve_http
 from kedastral.serving.listening import open_listener
 from kedastral.serving.metrics import Metrics

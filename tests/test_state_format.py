@@ -26,6 +26,7 @@ from kedastral.core.kept_state import KeptState, SourceState
 from kedastral.core.planning.load_cap import MAX_CAP_RELAXATION
 from kedastral.core.planning.peak_regression import FEATURES, PeakRegression
 from kedastral.core.planning.service_level import ServiceLevelReport, ServiceLevelState
+from kedastral.core.planning.snapshot import Mode, Snapshot
 from kedastral.core.planning.stabilization import Recommendation, Resumption, UnstabilizedPlan
 from kedastral.core.planning.steering import (
     MAX_PEAK_HOLD,
@@ -44,7 +45,6 @@ from kedastral.core.planning.uncertainty import (
     UncertaintyState,
 )
 from kedastral.core.series import DataQuality, Observation, Series
-from kedastral.core.serving import Mode, Snapshot
 from kedastral.core.trigger import ObjectRef
 from kedastral.state_format import StateFormatError, read_history, read_state, write_history, write_state
 from tests.kept import BASIS, make_kept_history, make_kept_state

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kedastral.core.forecast import Forecast
+from kedastral.core.planning.snapshot import Mode, Snapshot
 from kedastral.core.planning.stabilization import Resumption
 from kedastral.core.series import Observation
-from kedastral.core.serving import Mode, Snapshot
 from kedastral.wire import (
     ALL_PROBLEMS_WITHIN,
     WireError,

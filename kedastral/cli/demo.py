@@ -10,7 +10,7 @@ from rich.live import Live
 
 from kedastral.app import run_until_signal
 from kedastral.cli.demo_screen import AHEAD, COLUMN_SECONDS, Column, DemoState, draw, draw_summary
-from kedastral.core.serving import Snapshot
+from kedastral.core.planning.snapshot import Snapshot
 from kedastral.demo import BEGIN, SYNC_PERIOD, Demo, Deployment, open_demo
 from kedastral.settings.commands import DemoSettings
 from kedastral.settings.types import write_duration

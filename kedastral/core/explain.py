@@ -21,6 +21,7 @@ from kedastral.core.planning.basis import PlanBasis, make_stages
 from kedastral.core.planning.facts import RECENT
 from kedastral.core.planning.idleness import Idleness, without_idle_steps
 from kedastral.core.planning.service_level import PlanStages, ServiceLevelReport, SteeredBasis
+from kedastral.core.planning.snapshot import Mode, Snapshot, lead_window, replicas_at
 from kedastral.core.planning.stabilization import (
     DOWN_TOLERANCE,
     SMALL_FALL,
@@ -29,19 +30,10 @@ from kedastral.core.planning.stabilization import (
     highest_within,
     stabilization_window,
 )
+from kedastral.core.planning.stale_policy import OnStale, StalePolicy
 from kedastral.core.planning.uncertainty import upper_path
 from kedastral.core.series import MINUTE, Floats
-from kedastral.core.serving import (
-    Decision,
-    Mode,
-    OnStale,
-    Snapshot,
-    StalePolicy,
-    decide,
-    lead_window,
-    replicas_at,
-    seconds_unchanged,
-)
+from kedastral.core.serving import Decision, decide, seconds_unchanged
 from kedastral.core.without_limits import LONG, leave_out_each, without_each_limit
 
 CLEARLY_MORE = 1.1

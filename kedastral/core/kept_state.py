@@ -18,11 +18,11 @@ from kedastral.core.data_quality.findings import NOTHING_ODD
 from kedastral.core.data_quality.settling import SettlingState
 from kedastral.core.planning.planner import Workload, adopt_plan
 from kedastral.core.planning.service_level import ServiceLevelState
+from kedastral.core.planning.snapshot import Snapshot
 from kedastral.core.planning.stabilization import Resumption
 from kedastral.core.planning.steering import SteeringState, keep_steering
 from kedastral.core.planning.uncertainty import UncertaintyState
 from kedastral.core.series import Floats, Series, require_positive, require_utc, same_array
-from kedastral.core.serving import Snapshot
 from kedastral.core.trigger import ObjectRef
 
 Loads = NDArray[np.float32]

@@ -7,7 +7,9 @@ import attrs
 
 from kedastral.core.failures import Failure
 from kedastral.core.forecast_status import format_span
-from kedastral.core.serving import Mode, OnStale, Snapshot, StalePolicy, decide, replicas_at
+from kedastral.core.planning.snapshot import Mode, Snapshot, replicas_at
+from kedastral.core.planning.stale_policy import OnStale, StalePolicy
+from kedastral.core.serving import decide
 
 
 @attrs.frozen

@@ -12,8 +12,9 @@ import attrs
 from kedastral.core.failures import Failure
 from kedastral.core.forecast import Forecast
 from kedastral.core.kept_state import KeptHistory, KeptState, SourceState
+from kedastral.core.planning.snapshot import Snapshot
+from kedastral.core.planning.stale_policy import StalePolicy
 from kedastral.core.series import Series
-from kedastral.core.serving import Snapshot, StalePolicy
 from kedastral.core.trigger import ObjectRef
 from kedastral.errors import SourceError
 

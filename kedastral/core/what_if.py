@@ -7,7 +7,7 @@ from kedastral.core.capacity import ReplicaBounds
 from kedastral.core.planning.basis import HeadroomBasis, PlanBasis, make_stages, policy_of
 from kedastral.core.planning.planner import replicas_without_max
 from kedastral.core.planning.service_level import SteeredBasis
-from kedastral.core.serving import Snapshot
+from kedastral.core.planning.snapshot import Snapshot
 
 
 @attrs.frozen

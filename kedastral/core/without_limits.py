@@ -10,7 +10,9 @@ from kedastral.core.capacity import ReplicaBounds
 from kedastral.core.explanation import StageName
 from kedastral.core.planning.basis import PlanBasis, make_stages, policy_of, with_policy, without_maximum
 from kedastral.core.planning.service_level import PlanStages
-from kedastral.core.serving import Mode, Snapshot, StalePolicy, decide, lead_window, replicas_at
+from kedastral.core.planning.snapshot import Mode, Snapshot, lead_window, replicas_at
+from kedastral.core.planning.stale_policy import StalePolicy
+from kedastral.core.serving import decide
 
 NO_LIMIT = 1e12
 """A growth factor that limits nothing."""

@@ -8,7 +8,7 @@ from enum import Enum, auto
 
 import attrs
 
-from kedastral.core.serving import Mode
+from kedastral.core.planning.snapshot import Mode
 from kedastral.core.trigger import FROM_ENV, find_value, is_from_variable, key_in
 from kedastral.settings.fleet import WorkloadSettings
 from kedastral.settings.metadata import describes_a_workload, has_query

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterator
 
-from kedastral.core.serving import OnStale
+from kedastral.core.planning.stale_policy import OnStale
 from kedastral.doctor.diagnosis import RuleBook, Severity, Symptom
 from kedastral.doctor.evidence import (
     DEFAULT_POLLING,

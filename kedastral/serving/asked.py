@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 import attrs
 import trio
 
-from kedastral.core.serving import Mode, OnStale, Snapshot, StalePolicy
+from kedastral.core.planning.snapshot import Mode, Snapshot
+from kedastral.core.planning.stale_policy import OnStale, StalePolicy
 from kedastral.errors import RemoteError
 from kedastral.logs import of_many
 

@@ -12,7 +12,8 @@ from werkzeug.datastructures import MultiDict
 
 from kedastral.core.explain import explain
 from kedastral.core.failures import Failure
-from kedastral.core.serving import Snapshot, StalePolicy
+from kedastral.core.planning.snapshot import Snapshot
+from kedastral.core.planning.stale_policy import StalePolicy
 from kedastral.core.what_if import OtherSettings, what_if
 from kedastral.serving.answers import LongAnswers, answer_error, find_unknown, mark_stale
 from kedastral.serving.view import SnapshotView

@@ -23,8 +23,8 @@ from kedastral.cooperative import call_in_trio, in_worker_thread, with_pauses
 from kedastral.core.failures import Failure
 from kedastral.core.forecast_status import StatusCode
 from kedastral.core.planning.service_level import ServiceLevelReport
+from kedastral.core.planning.snapshot import Snapshot, replicas_at
 from kedastral.core.ports import SnapshotReader, WriteOutcome
-from kedastral.core.serving import Snapshot, replicas_at
 from kedastral.errors import WorkloadError
 from kedastral.logs import count_dropped_lines
 

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kedastral.core.forecast import Forecast
+from kedastral.core.planning.snapshot import Snapshot, replicas_at
+from kedastral.core.planning.stale_policy import StalePolicy
 from kedastral.core.series import EPOCH, Series, epoch_seconds
-from kedastral.core.serving import Snapshot, StalePolicy, replicas_at
 from kedastral.serving.told import OtherAnswers, answers_between
 
 SPAN = 6 * 3600.0

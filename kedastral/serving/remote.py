@@ -23,7 +23,9 @@ from kedastral.adapters.http import (
     words_of,
 )
 from kedastral.clock import SystemClock, WallClock
-from kedastral.core.serving import Snapshot, StalePolicy, keep_served
+from kedastral.core.planning.snapshot import Snapshot
+from kedastral.core.planning.stale_policy import StalePolicy
+from kedastral.core.serving import keep_served
 from kedastral.errors import RemoteError, SourceError
 from kedastral.logs import of_many
 from kedastral.serving.asked import AskedWorkloads, MinimumLog

@@ -24,8 +24,10 @@ from kedastral._proto.externalscaler_pb2 import (
     ScaledObjectRef,
 )
 from kedastral.clock import WallClock
+from kedastral.core.planning.snapshot import Mode
+from kedastral.core.planning.stale_policy import StalePolicy
 from kedastral.core.ports import SnapshotReader, WorkloadResolver
-from kedastral.core.serving import Activity, Decision, Mode, StalePolicy, decide, seconds_unchanged
+from kedastral.core.serving import Activity, Decision, decide, seconds_unchanged
 from kedastral.core.trigger import ObjectRef, read_activation
 from kedastral.errors import BadTriggerError, RemoteError, TooManyWorkloadsError, UnknownWorkloadError
 from kedastral.grpclib_trio import FinishedCall

@@ -21,8 +21,9 @@ import trio
 
 from kedastral.clock import WallClock
 from kedastral.cooperative import TimeSlice
+from kedastral.core.planning.snapshot import Snapshot
+from kedastral.core.planning.stale_policy import StalePolicy
 from kedastral.core.ports import Found, SharedWrite, SnapshotExchange, WriteOutcome
-from kedastral.core.serving import Snapshot, StalePolicy
 from kedastral.errors import StoreError
 from kedastral.serving.asked import AskedWorkloads, MinimumLog
 from kedastral.serving.metrics import Metrics, StorageMetrics

@@ -21,8 +21,8 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import MapAdapter
 
+from kedastral.core.planning.snapshot import Snapshot
 from kedastral.core.ports import SnapshotReader
-from kedastral.core.serving import Snapshot
 from kedastral.serving.answers import answer_error, answer_json, answer_json_text, answer_unchanged, mark_stale
 from kedastral.serving.explain_api import add_explain
 from kedastral.serving.openapi import describe_api

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 import attrs
 import trio
 
-from kedastral.core.serving import Snapshot
+from kedastral.core.planning.snapshot import Snapshot
 from kedastral.errors import StoreError
 from kedastral.logs import RepeatLimit
 

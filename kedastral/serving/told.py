@@ -8,8 +8,10 @@ from datetime import datetime, timedelta
 
 import attrs
 
+from kedastral.core.planning.snapshot import Snapshot, replicas_at
+from kedastral.core.planning.stale_policy import StalePolicy
 from kedastral.core.series import epoch_seconds
-from kedastral.core.serving import Snapshot, StalePolicy, decide, replicas_at, seconds_unchanged
+from kedastral.core.serving import decide, seconds_unchanged
 
 MAX_SPANS = 100
 """How many spans of time are kept for each workload."""

@@ -6,8 +6,9 @@ from collections.abc import Callable
 import attrs
 
 from kedastral.clock import WallClock
+from kedastral.core.planning.snapshot import Snapshot
+from kedastral.core.planning.stale_policy import StalePolicy
 from kedastral.core.ports import SnapshotReader
-from kedastral.core.serving import Snapshot, StalePolicy
 
 
 @attrs.frozen

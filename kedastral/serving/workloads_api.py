@@ -16,10 +16,12 @@ from kedastral.core.explain import explain
 from kedastral.core.failures import Failure
 from kedastral.core.forecast_status import StatusCode
 from kedastral.core.outage import find_outage
+from kedastral.core.planning.snapshot import Mode, Snapshot, replicas_at
+from kedastral.core.planning.stale_policy import StalePolicy
 from kedastral.core.planning.steering import DAY_MINUTES, SteeringState
 from kedastral.core.planning.uncertainty import QUANTILES
 from kedastral.core.series import EPOCH, epoch_seconds
-from kedastral.core.serving import Mode, Snapshot, StalePolicy, decide, replicas_at
+from kedastral.core.serving import decide
 from kedastral.serving.answers import LongAnswers, answer_error, answer_json, mark_stale
 from kedastral.serving.recent import RecentLoad, RecentLoads
 from kedastral.serving.view import SnapshotView

@@ -12,7 +12,8 @@ from zoneinfo import ZoneInfo
 import attrs
 
 from kedastral.core.capacity import MAX_REPLICAS, PlanPolicy, ReplicaBounds, Rounding
-from kedastral.core.serving import Mode, OnStale, StalePolicy
+from kedastral.core.planning.snapshot import Mode
+from kedastral.core.planning.stale_policy import OnStale, StalePolicy
 from kedastral.core.steps import steps_within
 from kedastral.models import MODELS
 from kedastral.secrets import Secret

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 import attrs
 
-from kedastral.core.serving import StalePolicy
+from kedastral.core.planning.stale_policy import StalePolicy
 from kedastral.settings.declarations import (
     ForecastSettings,
     PlanSettings,

@@ -12,8 +12,8 @@ import httpx
 
 from kedastral.core.data_quality.settling import outlasts_a_missing_value
 from kedastral.core.planning.service_level import MIN_HISTORY
+from kedastral.core.planning.stale_policy import OnStale
 from kedastral.core.planning.steering import STRICT_SERVICE_LEVEL
-from kedastral.core.serving import OnStale
 from kedastral.core.steps import WHOLE_WITHIN
 from kedastral.errors import ConfigError
 from kedastral.models import MODELS

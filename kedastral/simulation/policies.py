@@ -28,9 +28,11 @@ from kedastral.core.model import Model
 from kedastral.core.planning.calibration import warm_up
 from kedastral.core.planning.planner import Workload, plan_step, plan_step_without_model
 from kedastral.core.planning.service_level import ServiceLevelGoal, ServiceLevelState
+from kedastral.core.planning.snapshot import Snapshot, desired_at
+from kedastral.core.planning.stale_policy import StalePolicy
 from kedastral.core.planning.uncertainty import UncertaintyState
 from kedastral.core.series import DAY, Floats, Series, frozen_floats
-from kedastral.core.serving import Snapshot, StalePolicy, decide, desired_at
+from kedastral.core.serving import decide
 from kedastral.errors import ModelError
 from kedastral.simulation.hpa import HpaBehavior, HpaMetric
 from kedastral.simulation.trial import BeatsAtSyncs, View

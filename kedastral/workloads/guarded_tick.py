@@ -13,7 +13,9 @@ import attrs
 from kedastral.core.explain import find_reason
 from kedastral.core.forecast_status import StatusCode
 from kedastral.core.planning.planner import Workload
-from kedastral.core.serving import Mode, OnStale, Snapshot, decide, replicas_at
+from kedastral.core.planning.snapshot import Mode, Snapshot, replicas_at
+from kedastral.core.planning.stale_policy import OnStale
+from kedastral.core.serving import decide
 from kedastral.errors import ModelError, WorkloadError
 from kedastral.logs import RepeatLimit, of_many
 from kedastral.workloads.tick import ForecastLoop

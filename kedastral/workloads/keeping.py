@@ -19,9 +19,10 @@ import trio
 from kedastral import __version__
 from kedastral.clock import WallClock
 from kedastral.core.kept_state import KeptHistory, KeptModel, KeptState, adapt_state
+from kedastral.core.planning.snapshot import Mode, Snapshot
 from kedastral.core.ports import RestorableSource, SnapshotStore, StateStore
 from kedastral.core.series import HOUR, Floats
-from kedastral.core.serving import Mode, Snapshot, told_by_plan
+from kedastral.core.serving import told_by_plan
 from kedastral.core.trigger import ObjectRef
 from kedastral.errors import StoreError
 from kedastral.logs import RepeatLimit, of_many

@@ -6,8 +6,8 @@ from collections.abc import Collection
 import attrs
 
 from kedastral.core.failures import Failure
+from kedastral.core.planning.stale_policy import StalePolicy
 from kedastral.core.ports import SnapshotReader
-from kedastral.core.serving import StalePolicy
 from kedastral.core.trigger import ObjectRef, is_from_variable, key_in, require_few_keys, require_no_conflict
 from kedastral.errors import BadTriggerError, UnknownWorkloadError
 from kedastral.settings.metadata import describes_a_workload

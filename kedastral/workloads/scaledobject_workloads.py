@@ -12,8 +12,8 @@ import trio
 
 from kedastral.cooperative import TimeSlice
 from kedastral.core.failures import Failure
+from kedastral.core.planning.stale_policy import OnStale, StalePolicy
 from kedastral.core.series import HOUR, MINUTE
-from kedastral.core.serving import OnStale, StalePolicy
 from kedastral.core.trigger import ObjectRef, is_from_variable, key_in, require_few_keys
 from kedastral.errors import BadTriggerError, ConfigError, TooManyWorkloadsError, UnknownWorkloadError
 from kedastral.logs import named, of_many

@@ -15,10 +15,11 @@ from kedastral.core.data_quality.raw_counter import CounterWatch, RawCounter
 from kedastral.core.forecast import Forecast
 from kedastral.core.forecast_status import OK, StatusCode, model_failed
 from kedastral.core.planning.planner import Workload, plan_step, plan_step_without_model, raise_floor
+from kedastral.core.planning.snapshot import Mode, Snapshot, replicas_at
 from kedastral.core.planning.uncertainty import UncertaintyState
 from kedastral.core.ports import Forecaster, LowerBoundError, MetricSource, SnapshotStore
 from kedastral.core.series import Series
-from kedastral.core.serving import Mode, Snapshot, replicas_at, told_by_plan
+from kedastral.core.serving import told_by_plan
 from kedastral.errors import ModelError, StoreError
 from kedastral.logs import of_many
 from kedastral.serving.metrics import observe_seconds

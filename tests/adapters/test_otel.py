@@ -21,7 +21,7 @@ from trio.testing import MockClock
 from kedastral._proto import externalscaler_pb2 as pb
 from kedastral.adapters.otel import OtelTracing, make_tracing
 from kedastral.compose import open_tracing
-from kedastral.core.serving import StalePolicy
+from kedastral.core.planning.stale_policy import StalePolicy
 from kedastral.errors import SourceError
 from kedastral.grpclib_trio import Server
 from kedastral.serving.metrics import Metrics

@@ -20,8 +20,8 @@ from kedastral.backtest.tables import describe_gaps, describe_stale
 from kedastral.backtest.to_run import settings_to_run
 from kedastral.backtest.workloads import Scenario
 from kedastral.core.forecast import Forecast
+from kedastral.core.planning.stale_policy import OnStale, StalePolicy
 from kedastral.core.series import Series
-from kedastral.core.serving import OnStale, StalePolicy
 from kedastral.simulation.policies import ForecastSchedule, read_history
 from kedastral.simulation.trial import View
 from tests.backtest.loads import SHORT, call, wave, write_csv

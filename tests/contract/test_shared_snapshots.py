@@ -11,8 +11,8 @@ import trio
 from kedastral.adapters.redis.members import RedisMembers
 from kedastral.adapters.redis.snapshots import RedisSnapshots
 from kedastral.clock import SystemClock
+from kedastral.core.planning.snapshot import Snapshot
 from kedastral.core.ports import MemberRegistry, SharedWrite, SnapshotExchange, WriteOutcome
-from kedastral.core.serving import Snapshot
 from tests import redis_servers
 from tests.exchange import MemoryExchange, MemoryRegistry
 from tests.parts import make_snapshot

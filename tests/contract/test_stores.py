@@ -17,9 +17,10 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from kedastral.adapters.http import BearerAuth, SecretText
 from kedastral.adapters.redis.snapshots import RedisSnapshots
+from kedastral.core.planning.snapshot import Snapshot, replicas_at
 from kedastral.core.planning.stabilization import Resumption
+from kedastral.core.planning.stale_policy import StalePolicy
 from kedastral.core.ports import SnapshotExchange, SnapshotReader, SnapshotStore
-from kedastral.core.serving import Snapshot, StalePolicy, replicas_at
 from kedastral.errors import RemoteError, StoreError
 from kedastral.serving import asked
 from kedastral.serving import remote as client_module

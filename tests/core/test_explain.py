@@ -18,11 +18,13 @@ from kedastral.core.forecast_status import model_failed
 from kedastral.core.planning.basis import make_stages, with_policy
 from kedastral.core.planning.planner import Workload, adopt_plan, plan_step, plan_step_without_model
 from kedastral.core.planning.service_level import ServiceLevelGoal, SteeredBasis
+from kedastral.core.planning.snapshot import Mode, Snapshot, replicas_at
 from kedastral.core.planning.stabilization import PreviousPlan, Resumption
+from kedastral.core.planning.stale_policy import OnStale, StalePolicy
 from kedastral.core.planning.steering import DaySpent
 from kedastral.core.planning.uncertainty import Calibration, UncertaintyState
 from kedastral.core.series import DataQuality, Series
-from kedastral.core.serving import Mode, OnStale, Snapshot, StalePolicy, decide, replicas_at
+from kedastral.core.serving import decide
 from kedastral.core.what_if import OtherSettings, what_if
 from kedastral.core.without_limits import leave_out_each, without_each_limit
 from tests.parts import make_snapshot

@@ -12,9 +12,9 @@ from kedastral.core.forecast import Forecast, fallback_forecast
 from kedastral.core.forecast_status import StatusCode, learning_from, model_failed
 from kedastral.core.planning.planner import Workload, plan_step
 from kedastral.core.planning.service_level import ServiceLevelGoal
+from kedastral.core.planning.snapshot import Snapshot
 from kedastral.core.planning.uncertainty import Calibration, UncertaintyState
 from kedastral.core.series import DataQuality, Observation, Series
-from kedastral.core.serving import Snapshot
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 POLICY = PlanPolicy(100.0, bounds=ReplicaBounds(2, 50))

@@ -31,6 +31,7 @@ from kedastral.core.planning.service_level import (
     plan_for_service_level,
 )
 from kedastral.core.planning.stabilization import Recommendation
+from kedastral.core.planning.stale_policy import StalePolicy
 from kedastral.core.planning.steering import (
     SteeringSettings,
     SteeringState,
@@ -41,7 +42,6 @@ from kedastral.core.planning.steering import (
 )
 from kedastral.core.planning.uncertainty import Calibration, UncertaintyState
 from kedastral.core.series import DataQuality, Floats, Observation, Series
-from kedastral.core.serving import StalePolicy
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 STEP, DAY = 900.0, 96

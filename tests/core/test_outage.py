@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from kedastral.core.explain import explain
 from kedastral.core.failures import Failure
 from kedastral.core.outage import find_outage
-from kedastral.core.serving import Mode, OnStale, Snapshot, StalePolicy, decide, replicas_at
+from kedastral.core.planning.snapshot import Mode, Snapshot, replicas_at
+from kedastral.core.planning.stale_policy import OnStale, StalePolicy
+from kedastral.core.serving import decide
 from tests.parts import START, make_snapshot
 
 GONE = Failure(START, "source", "unreachable")

@@ -39,6 +39,8 @@ from kedastral.core.planning.service_level import (
     ServiceLevelState,
     plan_for_service_level,
 )
+from kedastral.core.planning.snapshot import Snapshot
+from kedastral.core.planning.stale_policy import StalePolicy
 from kedastral.core.planning.steering import SteeringSettings
 from kedastral.core.planning.uncertainty import (
     Calibration,
@@ -53,7 +55,6 @@ from kedastral.core.planning.uncertainty import (
     predict_window,
 )
 from kedastral.core.series import Floats, Series
-from kedastral.core.serving import Snapshot, StalePolicy
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 MINUTE, DAY, WINDOW = 60.0, 1440, 8

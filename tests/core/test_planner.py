@@ -23,9 +23,10 @@ from kedastral.core.planning.planner import (
     raise_floor,
 )
 from kedastral.core.planning.service_level import ServiceLevelGoal, SteeredBasis
+from kedastral.core.planning.snapshot import Mode, Snapshot, replicas_at
 from kedastral.core.planning.stabilization import UnstabilizedPlan
+from kedastral.core.planning.stale_policy import StalePolicy
 from kedastral.core.series import DataQuality, Observation, Series
-from kedastral.core.serving import Mode, Snapshot, StalePolicy, replicas_at
 from kedastral.errors import ModelError
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)

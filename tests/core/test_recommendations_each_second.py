@@ -17,9 +17,9 @@ from kedastral.core.forecast import Forecast, fallback_forecast
 from kedastral.core.forecast_status import model_failed
 from kedastral.core.planning.planner import Workload, plan_step
 from kedastral.core.planning.service_level import ServiceLevelGoal
+from kedastral.core.planning.snapshot import Snapshot, replicas_at
 from kedastral.core.planning.stabilization import DOWN_TOLERANCE, STABILIZATION_WINDOW
 from kedastral.core.series import Series
-from kedastral.core.serving import Snapshot, replicas_at
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 POLICY = PlanPolicy(10.0, bounds=ReplicaBounds(1, 400))

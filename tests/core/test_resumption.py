@@ -17,9 +17,11 @@ from kedastral.core.forecast import Forecast, fallback_forecast
 from kedastral.core.forecast_status import StatusCode, learning_from, model_failed
 from kedastral.core.planning.planner import Workload, adopt_plan, keep_plan, plan_step
 from kedastral.core.planning.service_level import ServiceLevelGoal
+from kedastral.core.planning.snapshot import Mode, Snapshot, replicas_at
 from kedastral.core.planning.stabilization import STABILIZATION_WINDOW, Resumption, continue_resumption
+from kedastral.core.planning.stale_policy import OnStale, StalePolicy
 from kedastral.core.series import DataQuality, Observation, Series
-from kedastral.core.serving import Mode, OnStale, Snapshot, StalePolicy, decide, keep_served, replicas_at
+from kedastral.core.serving import decide, keep_served
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 POLICY = PlanPolicy(100.0, 1.0, ReplicaBounds(1, 50), down_max_pct=100.0, prewarm_steps=0)

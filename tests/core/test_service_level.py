@@ -23,10 +23,10 @@ from kedastral.core.planning.service_level import (
     plan_for_service_level,
     plan_from,
 )
+from kedastral.core.planning.snapshot import Snapshot, replicas_at
 from kedastral.core.planning.steering import SteeringSettings, SteeringState
 from kedastral.core.planning.uncertainty import Calibration, UncertaintyState
 from kedastral.core.series import Series
-from kedastral.core.serving import Snapshot, replicas_at
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 POLICY = PlanPolicy(10.0, bounds=ReplicaBounds(1, 400), up_max_factor=100.0, down_max_pct=100.0)

@@ -12,21 +12,10 @@ from hypothesis import strategies as st
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds, plan_replicas
 from kedastral.core.forecast import Forecast
+from kedastral.core.planning.snapshot import Mode, Snapshot, desired_at, replicas_at
 from kedastral.core.planning.stabilization import Resumption
-from kedastral.core.serving import (
-    Activity,
-    Decision,
-    Mode,
-    OnStale,
-    Snapshot,
-    StalePolicy,
-    decide,
-    desired_at,
-    keep_served,
-    last_served,
-    replicas_at,
-    seconds_unchanged,
-)
+from kedastral.core.planning.stale_policy import OnStale, StalePolicy, last_served
+from kedastral.core.serving import Activity, Decision, decide, keep_served, seconds_unchanged
 
 MADE_AT = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)

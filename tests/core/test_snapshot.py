@@ -9,8 +9,8 @@ import attrs
 import pytest
 
 from kedastral.core.forecast import Forecast
+from kedastral.core.planning.snapshot import Snapshot
 from kedastral.core.series import Observation
-from kedastral.core.serving import Snapshot
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -12,7 +12,8 @@ from prometheus_client.metrics import MetricWrapperBase
 from kedastral._proto.externalscaler_grpc import ExternalScalerBase
 from kedastral.cli.main import cli
 from kedastral.clock import SystemClock
-from kedastral.core.serving import Snapshot, StalePolicy
+from kedastral.core.planning.snapshot import Snapshot
+from kedastral.core.planning.stale_policy import StalePolicy
 from kedastral.serving.metrics import Metrics, StorageMetrics
 from kedastral.serving.openapi import template_of
 from kedastral.serving.readiness import Readiness

@@ -13,7 +13,7 @@ import yaml
 from packaging.requirements import Requirement
 
 from kedastral.app import MAX_STOP_SECONDS
-from kedastral.core.serving import OnStale
+from kedastral.core.planning.stale_policy import OnStale
 from kedastral.serving.scaler import TARGET
 from kedastral.settings.commands import BY_COMMAND, RunSettings
 from kedastral.settings.kinds import QUERY, SOURCE_SETTINGS, WORKLOAD_SETTINGS

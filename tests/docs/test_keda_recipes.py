@@ -16,7 +16,9 @@ from click.testing import CliRunner
 
 from kedastral.cli.main import cli
 from kedastral.core.forecast import Forecast
-from kedastral.core.serving import Mode, OnStale, Snapshot, StalePolicy, decide
+from kedastral.core.planning.snapshot import Mode, Snapshot
+from kedastral.core.planning.stale_policy import OnStale, StalePolicy
+from kedastral.core.serving import decide
 from kedastral.settings.fleet import DataSourceSettings
 from kedastral.settings.metadata import METADATA_KEYS, OWN_KEYS, read_workload
 from kedastral.settings.resolve import ProcessInput

@@ -19,9 +19,10 @@ from kedastral.adapters.prometheus.source import PrometheusSource
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.planner import Workload
+from kedastral.core.planning.snapshot import Snapshot
+from kedastral.core.planning.stale_policy import OnStale, StalePolicy
 from kedastral.core.ports import Forecaster
 from kedastral.core.series import Series
-from kedastral.core.serving import OnStale, Snapshot, StalePolicy
 from kedastral.errors import StoreError, WorkloadError
 from kedastral.grpclib_trio import Server
 from kedastral.serving.metrics import Metrics

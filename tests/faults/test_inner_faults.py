@@ -14,9 +14,9 @@ from trio.testing import MockClock
 from kedastral.adapters.http_model import HttpForecaster, open_model_client
 from kedastral.adapters.in_process import InProcessForecaster
 from kedastral.core.forecast import Forecast
+from kedastral.core.planning.stale_policy import OnStale
 from kedastral.core.ports import Forecaster
 from kedastral.core.series import Series
-from kedastral.core.serving import OnStale
 from kedastral.errors import ModelError
 from tests.adapters.answers import Reply, failure, reply
 from tests.parts import START

@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from kedastral.core.serving import OnStale
+from kedastral.core.planning.stale_policy import OnStale
 from tests.adapters.answers import Reply, error, failure, matrix, reply, success
 from tests.parts import START
 

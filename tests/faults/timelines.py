@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from grpclib.const import Status
 
-from kedastral.core.serving import OnStale
+from kedastral.core.planning.stale_policy import OnStale
 
 from .pair import BEGIN, DEFAULT_MIN, END, FIRST, HORIZON, LEAD, PEAK_BEGIN, PEAK_END, STALE_AFTER, Told
 

@@ -15,8 +15,8 @@ import trio
 from kedastral.adapters.redis.members import RedisMembers
 from kedastral.adapters.redis.snapshots import RedisSnapshots
 from kedastral.clock import SystemClock
+from kedastral.core.planning.snapshot import Snapshot
 from kedastral.core.ports import SharedWrite, WriteOutcome
-from kedastral.core.serving import Snapshot
 from kedastral.errors import StoreError
 from kedastral.serving.metrics import Metrics, StorageMetrics
 from kedastral.serving.shared_store import SharedStore

@@ -24,7 +24,7 @@ from kedastral.adapters.prometheus.source import PrometheusSource
 from kedastral.clock import SystemClock
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.planning.planner import Workload
-from kedastral.core.serving import replicas_at
+from kedastral.core.planning.snapshot import replicas_at
 from kedastral.models import MODELS
 from kedastral.serving.store import MemoryStore
 from kedastral.settings.declarations import PrometheusLogin

@@ -14,8 +14,9 @@ from kedastral.clock import AcceleratedClock
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.planner import Workload
+from kedastral.core.planning.snapshot import Snapshot
+from kedastral.core.planning.stale_policy import StalePolicy
 from kedastral.core.series import Series
-from kedastral.core.serving import Snapshot, StalePolicy
 from kedastral.errors import ModelError, SourceError
 from kedastral.grpclib_trio import Server
 from kedastral.serving.metrics import Metrics

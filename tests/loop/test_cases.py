@@ -11,7 +11,8 @@ from grpclib.exceptions import GRPCError
 from trio.testing import MockClock
 
 from kedastral.core.capacity import ReplicaBounds
-from kedastral.core.serving import Mode, OnStale, StalePolicy
+from kedastral.core.planning.snapshot import Mode
+from kedastral.core.planning.stale_policy import OnStale, StalePolicy
 from kedastral.simulation.cluster import PodFleet
 from tests.docs.pages import ROOT, blocks, read
 

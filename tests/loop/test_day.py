@@ -6,7 +6,7 @@ import math
 import pytest
 from trio.testing import MockClock
 
-from kedastral.core.serving import OnStale, StalePolicy
+from kedastral.core.planning.stale_policy import OnStale, StalePolicy
 
 from .play import play
 from .scaled_object import PROMPT, Fallback, ScaledObjectSpec

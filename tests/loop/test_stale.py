@@ -9,7 +9,7 @@ from grpclib.const import Status
 from trio.testing import MockClock
 
 from kedastral._proto import externalscaler_pb2 as pb
-from kedastral.core.serving import OnStale, StalePolicy
+from kedastral.core.planning.stale_policy import OnStale, StalePolicy
 from tests.grpclib_trio.peers import Client
 from tests.keda_client import open_client
 

@@ -18,9 +18,10 @@ from kedastral.core.forecast import Experts, Forecast
 from kedastral.core.forecast_status import ForecastStatus
 from kedastral.core.planning.planner import Workload, plan_step
 from kedastral.core.planning.service_level import ServiceLevelGoal, ServiceLevelReport
+from kedastral.core.planning.snapshot import Mode, Snapshot
+from kedastral.core.planning.stale_policy import OnStale, StalePolicy
 from kedastral.core.planning.steering import DaySpent, SteeringSettings
 from kedastral.core.series import Series, align_down
-from kedastral.core.serving import Mode, OnStale, Snapshot, StalePolicy
 from kedastral.serving.http_server import HttpLimits, serve_http
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.readiness import Readiness

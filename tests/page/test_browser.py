@@ -11,7 +11,8 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Route, expect
 
 from kedastral.core.failures import Failure
-from kedastral.core.serving import Mode, OnStale, StalePolicy
+from kedastral.core.planning.snapshot import Mode
+from kedastral.core.planning.stale_policy import OnStale, StalePolicy
 from tests.page.conftest import NOTHING_AT_THE_LEFT_EDGE, PATIENCE
 from tests.page.sites import HOSTILE, NOW, LiveSite, day, plan_at
 

@@ -22,10 +22,11 @@ from kedastral.core.failures import Failure
 from kedastral.core.forecast import Forecast
 from kedastral.core.forecast_status import STANDING_DOWN, ForecastStatus, StatusCode
 from kedastral.core.planning.service_level import ServiceLevelReport, ServiceLevelState
+from kedastral.core.planning.snapshot import Mode
+from kedastral.core.planning.stale_policy import OnStale, StalePolicy
 from kedastral.core.planning.steering import DaySpent, SteeringState
 from kedastral.core.planning.uncertainty import Calibration, UncertaintyState
 from kedastral.core.series import EPOCH, Observation
-from kedastral.core.serving import Mode, OnStale, StalePolicy
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.page_routes import ASSETS
 from kedastral.serving.readiness import Readiness

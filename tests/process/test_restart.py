@@ -14,7 +14,7 @@ import pytest
 from kedastral._proto import externalscaler_pb2 as pb
 from kedastral.adapters.state_directory import stem_of
 from kedastral.core.kept_state import KeptState
-from kedastral.core.serving import replicas_at
+from kedastral.core.planning.snapshot import replicas_at
 from kedastral.state_format import read_state
 from kedastral.wire import read_time
 from tests.waiting import PATIENCE, wait_for

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from kedastral.core.serving import Activity, OnStale, StalePolicy, decide, seconds_unchanged
+from kedastral.core.planning.stale_policy import OnStale, StalePolicy
+from kedastral.core.serving import Activity, decide, seconds_unchanged
 from kedastral.serving.scaler import MAX_SILENCE, ActivityUpdates, Scaler
 from kedastral.serving.store import MemoryStore
 from tests.parts import FixedResolver, make_snapshot, wall_clock

@@ -17,7 +17,8 @@ from kedastral.core.capacity import PlanPolicy
 from kedastral.core.explain import explain
 from kedastral.core.explanation import Explanation
 from kedastral.core.failures import Failure
-from kedastral.core.serving import Snapshot, StalePolicy
+from kedastral.core.planning.snapshot import Snapshot
+from kedastral.core.planning.stale_policy import StalePolicy
 from kedastral.serving import explain_api, workloads_api
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.readiness import Readiness

@@ -17,8 +17,8 @@ from kedastral.core.data_quality.lost_series import LostSeries
 from kedastral.core.data_quality.outliers import Outliers
 from kedastral.core.forecast_status import ForecastStatus, StatusCode
 from kedastral.core.planning.stabilization import Resumption
+from kedastral.core.planning.stale_policy import StalePolicy
 from kedastral.core.series import Observation
-from kedastral.core.serving import StalePolicy
 from kedastral.errors import SourceError
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.openapi import describe_api, template_of

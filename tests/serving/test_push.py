@@ -13,7 +13,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from kedastral._proto import externalscaler_pb2 as pb
 from kedastral.clock import WallClock
-from kedastral.core.serving import StalePolicy
+from kedastral.core.planning.stale_policy import StalePolicy
 from kedastral.grpclib_trio import Server
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.scaler import MARGIN, ExternalScaler, Scaler

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from kedastral.core.forecast import Forecast
+from kedastral.core.planning.snapshot import Mode, Snapshot
+from kedastral.core.planning.stale_policy import OnStale, StalePolicy
 from kedastral.core.series import Series
-from kedastral.core.serving import Mode, OnStale, Snapshot, StalePolicy
 from kedastral.serving.recent import MAX_POINTS, RecentLoad, RecentLoads
 from tests.parts import START, make_snapshot
 

@@ -16,8 +16,10 @@ from kedastral._proto.externalscaler_grpc import ExternalScalerBase
 from kedastral.clock import WallClock
 from kedastral.core.failures import Failure
 from kedastral.core.forecast_status import ForecastStatus, StatusCode
+from kedastral.core.planning.snapshot import Mode, Snapshot
 from kedastral.core.planning.stabilization import Resumption
-from kedastral.core.serving import Decision, Mode, OnStale, Snapshot, StalePolicy
+from kedastral.core.planning.stale_policy import OnStale, StalePolicy
+from kedastral.core.serving import Decision
 from kedastral.errors import RemoteError
 from kedastral.grpclib_trio import Server
 from kedastral.serving import scaler as scaler_module

@@ -12,7 +12,9 @@ import trio
 from trio.testing import MockClock
 
 from kedastral.clock import AcceleratedClock
-from kedastral.core.serving import Mode, OnStale, Snapshot, StalePolicy, decide
+from kedastral.core.planning.snapshot import Mode, Snapshot
+from kedastral.core.planning.stale_policy import OnStale, StalePolicy
+from kedastral.core.serving import decide
 from kedastral.serving.asked import MinimumLog
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.readiness import Readiness

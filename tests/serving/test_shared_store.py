@@ -12,8 +12,8 @@ import trio
 from trio.testing import MockClock
 
 from kedastral.clock import AcceleratedClock
+from kedastral.core.planning.snapshot import Snapshot
 from kedastral.core.ports import SharedWrite
-from kedastral.core.serving import Snapshot
 from kedastral.errors import StoreError
 from kedastral.serving.metrics import Metrics, StorageMetrics
 from kedastral.serving.shared_store import (

@@ -19,7 +19,7 @@ from trio.testing import MockClock
 from kedastral.clock import WallClock
 from kedastral.core.capacity import PlanPolicy
 from kedastral.core.failures import Failure
-from kedastral.core.serving import StalePolicy
+from kedastral.core.planning.stale_policy import StalePolicy
 from kedastral.serving import snapshot_api
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.readiness import Readiness

@@ -10,7 +10,7 @@ import pytest
 from quart_trio import QuartTrio
 
 from kedastral.adapters.http import SecretText, find_token, read_token
-from kedastral.core.serving import StalePolicy
+from kedastral.core.planning.stale_policy import StalePolicy
 from kedastral.errors import ConfigError
 from kedastral.secrets import Secret
 from kedastral.serving.metrics import Metrics

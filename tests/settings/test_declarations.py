@@ -7,7 +7,7 @@ import attrs
 import pytest
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds, Rounding
-from kedastral.core.serving import OnStale, StalePolicy
+from kedastral.core.planning.stale_policy import OnStale, StalePolicy
 from kedastral.settings.commands import DemoSettings, ForecasterSettings, RunSettings, ScalerSettings
 from kedastral.settings.load import load
 from kedastral.settings.schema import settings_of

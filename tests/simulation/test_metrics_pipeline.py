@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.planning.service_level import ServiceLevelGoal
-from kedastral.core.serving import StalePolicy
+from kedastral.core.planning.stale_policy import StalePolicy
 from kedastral.models import MODELS
 from kedastral.models.baseline import Baseline
 from kedastral.simulation.cluster import KedaTiming

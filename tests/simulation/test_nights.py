@@ -15,8 +15,9 @@ from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.model import Model
 from kedastral.core.planning.idleness import MAX_IDLE_PERIODS_A_DAY
 from kedastral.core.planning.service_level import ServiceLevelGoal
+from kedastral.core.planning.stale_policy import StalePolicy
 from kedastral.core.series import Floats
-from kedastral.core.serving import Activity, StalePolicy, decide
+from kedastral.core.serving import Activity, decide
 from kedastral.models import MODELS
 from kedastral.simulation.cluster import KedaTiming
 from kedastral.simulation.policies import ForecastSchedule, Kedastral, Reactive, ServiceLevelPolicy, Serving, Ticks

@@ -8,8 +8,8 @@ import pytest
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast
+from kedastral.core.planning.stale_policy import OnStale, StalePolicy
 from kedastral.core.series import Series
-from kedastral.core.serving import OnStale, StalePolicy
 from kedastral.errors import ModelError
 from kedastral.simulation.hpa import HpaMetric
 from kedastral.simulation.policies import (

@@ -15,8 +15,9 @@ from kedastral.adapters.in_process import InProcessForecaster
 from kedastral.adapters.prometheus.range_queries import RangeQuery
 from kedastral.adapters.prometheus.source import PrometheusSource
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
+from kedastral.core.planning.stale_policy import OnStale, StalePolicy
 from kedastral.core.series import Series
-from kedastral.core.serving import OnStale, StalePolicy, decide
+from kedastral.core.serving import decide
 from kedastral.errors import SourceError
 from kedastral.models.baseline import Baseline
 from kedastral.serving.store import MemoryStore

@@ -14,8 +14,8 @@ from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.calibration import warm_up
 from kedastral.core.planning.service_level import ServiceLevelGoal
+from kedastral.core.planning.stale_policy import OnStale, StalePolicy
 from kedastral.core.series import Series
-from kedastral.core.serving import OnStale, StalePolicy
 from kedastral.errors import ModelError
 from kedastral.models.baseline import Baseline
 from kedastral.simulation.policies import ForecastSchedule, ServiceLevelPolicy, Serving

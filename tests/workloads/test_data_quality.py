@@ -18,7 +18,8 @@ from kedastral.adapters.prometheus.source import PrometheusSource
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.planning.planner import Workload
 from kedastral.core.planning.service_level import ServiceLevelGoal
-from kedastral.core.serving import Mode, OnStale, Snapshot, StalePolicy, replicas_at
+from kedastral.core.planning.snapshot import Mode, Snapshot, replicas_at
+from kedastral.core.planning.stale_policy import OnStale, StalePolicy
 from kedastral.errors import SourceError
 from kedastral.models import MODELS
 from kedastral.serving.store import MemoryStore

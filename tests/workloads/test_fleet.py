@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from kedastral.core.serving import Snapshot
+from kedastral.core.planning.snapshot import Snapshot
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.store import MemoryStore
 from kedastral.workloads.fleet import Fleet

@@ -23,11 +23,13 @@ from kedastral.adapters.prometheus.source import PrometheusSource
 from kedastral.clock import AcceleratedClock
 from kedastral.compose import Common, Storage, make_forecasting, services_of
 from kedastral.core.kept_state import KeptHistory, KeptModel, KeptState, SourceState, adapt_state, starts_afresh
+from kedastral.core.planning.snapshot import Mode, Snapshot, replicas_at
+from kedastral.core.planning.stale_policy import OnStale
 from kedastral.core.planning.steering import SteeringState
 from kedastral.core.planning.uncertainty import UncertaintyState
 from kedastral.core.ports import StateStore
 from kedastral.core.series import Series
-from kedastral.core.serving import Mode, OnStale, Snapshot, decide, replicas_at
+from kedastral.core.serving import decide
 from kedastral.core.trigger import ObjectRef
 from kedastral.errors import StoreError
 from kedastral.logs import REPEAT_AFTER

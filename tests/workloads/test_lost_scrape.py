@@ -17,7 +17,8 @@ from kedastral.adapters.prometheus.source import PrometheusSource
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.planning.planner import Workload
 from kedastral.core.planning.service_level import ServiceLevelGoal
-from kedastral.core.serving import OnStale, StalePolicy, decide
+from kedastral.core.planning.stale_policy import OnStale, StalePolicy
+from kedastral.core.serving import decide
 from kedastral.errors import WorkloadError
 from kedastral.models import MODELS
 from kedastral.serving.recent import RecentLoad

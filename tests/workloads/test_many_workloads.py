@@ -12,7 +12,9 @@ import trio
 from trio.testing import MockClock
 
 from kedastral.app import keep_telling_gathered
-from kedastral.core.serving import Mode, StalePolicy, decide
+from kedastral.core.planning.snapshot import Mode
+from kedastral.core.planning.stale_policy import StalePolicy
+from kedastral.core.serving import decide
 from kedastral.errors import SourceError
 from kedastral.logs import GATHER_FOR, SHOWN_ALONE, configure_logging
 from kedastral.serving.asked import MinimumLog

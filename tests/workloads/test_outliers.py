@@ -13,9 +13,9 @@ from kedastral.core.forecast import Forecast
 from kedastral.core.planning.calibration import warm_up
 from kedastral.core.planning.planner import Workload
 from kedastral.core.planning.service_level import ServiceLevelGoal
+from kedastral.core.planning.snapshot import Snapshot, replicas_at
 from kedastral.core.planning.uncertainty import UncertaintyState
 from kedastral.core.series import Floats, Series
-from kedastral.core.serving import Snapshot, replicas_at
 from kedastral.errors import NotFittedError
 from kedastral.models.auto import AutoModel
 from kedastral.serving.metrics import Metrics

@@ -3,7 +3,8 @@
 
 import pytest
 
-from kedastral.core.serving import Snapshot, StalePolicy
+from kedastral.core.planning.snapshot import Snapshot
+from kedastral.core.planning.stale_policy import StalePolicy
 from kedastral.core.trigger import ObjectRef
 from kedastral.errors import BadTriggerError, UnknownWorkloadError
 from kedastral.workloads.resolver import RemoteResolver, pick_workload

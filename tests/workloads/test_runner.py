@@ -15,9 +15,9 @@ from trio.testing import MockClock
 
 from kedastral.adapters.http_model import HttpForecaster
 from kedastral.adapters.prometheus.api import open_prometheus_client
+from kedastral.core.planning.snapshot import replicas_at
 from kedastral.core.planning.uncertainty import UncertaintyState
 from kedastral.core.series import Series
-from kedastral.core.serving import replicas_at
 from kedastral.errors import ConfigError, SourceError
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.shared_store import Terms

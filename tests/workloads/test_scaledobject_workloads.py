@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from kedastral.core.serving import OnStale
+from kedastral.core.planning.stale_policy import OnStale
 from kedastral.core.trigger import ObjectRef, find_value
 from kedastral.errors import (
     BadTriggerError,

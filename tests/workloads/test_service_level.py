@@ -16,11 +16,11 @@ from kedastral.core.forecast import Forecast
 from kedastral.core.forecast_status import OK, STANDING_DOWN, ForecastStatus, StatusCode
 from kedastral.core.planning.planner import Workload
 from kedastral.core.planning.service_level import ServiceLevelGoal
+from kedastral.core.planning.snapshot import Snapshot, replicas_at
 from kedastral.core.planning.steering import Account, DaySpent, SteeringState
 from kedastral.core.planning.uncertainty import Calibration, UncertaintyState
 from kedastral.core.ports import Forecaster
 from kedastral.core.series import Series
-from kedastral.core.serving import Snapshot, replicas_at
 from kedastral.errors import ModelError
 from kedastral.models.auto import AutoModel
 from kedastral.models.naive import LastValue

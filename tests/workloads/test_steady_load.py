@@ -16,8 +16,8 @@ from kedastral.core.forecast import Forecast
 from kedastral.core.model import Model
 from kedastral.core.planning.planner import Workload
 from kedastral.core.planning.service_level import ServiceLevelGoal
+from kedastral.core.planning.snapshot import replicas_at
 from kedastral.core.series import Floats, Ints, Series
-from kedastral.core.serving import replicas_at
 from kedastral.models.baseline import Baseline
 from kedastral.models.naive import LastValue
 from kedastral.serving.store import MemoryStore

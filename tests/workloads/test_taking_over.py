@@ -13,8 +13,8 @@ from trio.testing import MockClock
 
 from kedastral.compose import Common, Storage, make_forecasting, services_of
 from kedastral.core.kept_state import KeptState
+from kedastral.core.planning.snapshot import Snapshot
 from kedastral.core.ports import SharedWrite
-from kedastral.core.serving import Snapshot
 from kedastral.serving.metrics import Metrics, StorageMetrics
 from kedastral.serving.shared_store import SharedStore, Terms
 from kedastral.settings.declarations import ModelName

@@ -17,10 +17,11 @@ from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.failures import LastFailure
 from kedastral.core.forecast import Forecast
 from kedastral.core.forecast_status import OK, ForecastStatus, StatusCode
+from kedastral.core.planning.snapshot import Mode, Snapshot, replicas_at
 from kedastral.core.planning.stabilization import Resumption
+from kedastral.core.planning.stale_policy import OnStale, StalePolicy
 from kedastral.core.ports import SnapshotStore
 from kedastral.core.series import Observation, Series
-from kedastral.core.serving import Mode, OnStale, Snapshot, StalePolicy, replicas_at
 from kedastral.errors import ModelError, SourceError, StoreError, WorkloadError
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.store import MemoryStore

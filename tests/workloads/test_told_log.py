@@ -13,8 +13,10 @@ from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.explain import explain
 from kedastral.core.explanation import LIMITS, StageName
 from kedastral.core.planning.planner import Workload
+from kedastral.core.planning.snapshot import Mode, Snapshot
 from kedastral.core.planning.stabilization import Resumption
-from kedastral.core.serving import Mode, OnStale, Snapshot, StalePolicy, decide
+from kedastral.core.planning.stale_policy import OnStale, StalePolicy
+from kedastral.core.serving import decide
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.store import MemoryStore
 from kedastral.workloads.guarded_tick import ToldLog, log_mode

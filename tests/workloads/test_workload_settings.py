@@ -3,8 +3,9 @@
 
 from kedastral.core.planning.planner import Workload
 from kedastral.core.planning.service_level import ServiceLevelSettings
+from kedastral.core.planning.snapshot import Mode
+from kedastral.core.planning.stale_policy import OnStale, StalePolicy
 from kedastral.core.planning.steering import SteeringSettings
-from kedastral.core.serving import Mode, OnStale, StalePolicy
 from kedastral.settings.commands import RunSettings
 from kedastral.settings.load import load
 from kedastral.workloads.planning_settings import workload_of

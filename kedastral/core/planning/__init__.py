@@ -1,2 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a forecast to a plan: `planner` first, then service level, uncertainty and stabilization."""
+"""From a forecast to a plan and the `snapshot` that carries it.
+
+Begin with `planner`, then read `service_level`, `uncertainty` and `stabilization`.
+"""

@@ -21,6 +21,7 @@ from kedastral.core.planning.service_level import (
     floor_for,
     plan_for_service_level,
 )
+from kedastral.core.planning.snapshot import Mode, Snapshot, desired_at, last_recommendation, replicas_at
 from kedastral.core.planning.stabilization import (
     STABILIZATION_WINDOW,
     PreviousPlan,
@@ -29,18 +30,10 @@ from kedastral.core.planning.stabilization import (
     continue_resumption,
     longest_pause,
 )
+from kedastral.core.planning.stale_policy import StalePolicy, last_served
 from kedastral.core.planning.steering import SteeringSettings
 from kedastral.core.planning.uncertainty import UncertaintyState
 from kedastral.core.series import Series
-from kedastral.core.serving import (
-    Mode,
-    Snapshot,
-    StalePolicy,
-    desired_at,
-    last_recommendation,
-    last_served,
-    replicas_at,
-)
 
 
 @attrs.frozen

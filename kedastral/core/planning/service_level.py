@@ -13,7 +13,7 @@ The service level is the share of minutes with enough pods. Three things togethe
   load of the week, growth included, unless that cap has left minutes short of pods.
 
 `kedastral.core.capacity` turns load into replicas and `kedastral.core.planning.stabilization` limits scale events. What
-KEDA is told is read from the plan by `kedastral.core.serving` alone.
+KEDA is told is read from the plan by `kedastral.core.planning.snapshot` alone.
 """
 
 import attrs
@@ -117,7 +117,7 @@ class ServiceLevelSettings:
         return float(max(factor, 1.0) ** MARGIN_EXPONENT) if strict else 1.0
 
     def lead_steps(self, step: float) -> int:
-        """The steps that ``[now, now + lead_time]`` overlaps: what `kedastral.core.serving.replicas_at` reads."""
+        """The steps that ``[now, now + lead_time]`` overlaps: those that an answer to KEDA is read from."""
         return lead_steps_of(self.steering.lead_time, step)
 
     def interval_for(self, step: float) -> float:

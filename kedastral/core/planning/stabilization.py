@@ -171,7 +171,7 @@ class StabilizedPlan:
 
 
 def recommendation_of(replicas: Ints, floor: int | None, lead_steps: int) -> int:
-    """What a plan recommends when it is made, as `kedastral.core.serving.replicas_at` reads it."""
+    """What a plan recommends when it is made, as `kedastral.core.planning.snapshot.replicas_at` reads it."""
     return max(int(replicas[:lead_steps].max()), floor or 0)
 
 
