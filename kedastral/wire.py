@@ -20,10 +20,10 @@ from cattrs.v import format_exception, transform_error
 from kedastral.core.data_quality.findings import Findings
 from kedastral.core.data_quality.lost_series import LostSeries
 from kedastral.core.data_quality.outliers import Outliers
-from kedastral.core.explanation import Change, Explanation, PlannedStep, Stage
+from kedastral.core.explanation.outage import Outage
+from kedastral.core.explanation.stages import Change, Explanation, PlannedStep, Stage
 from kedastral.core.forecast import Forecast
 from kedastral.core.forecast_status import OK, ForecastStatus, StatusCode
-from kedastral.core.outage import Outage
 from kedastral.core.planning.snapshot import Mode, Snapshot
 from kedastral.core.planning.stabilization import Resumption
 from kedastral.core.series import Observation, Series, fill_gaps

@@ -10,11 +10,11 @@ from quart import Response, request
 from quart_trio import QuartTrio
 from werkzeug.datastructures import MultiDict
 
-from kedastral.core.explain import explain
+from kedastral.core.explanation.explain import explain
+from kedastral.core.explanation.what_if import OtherSettings, what_if
 from kedastral.core.failures import Failure
 from kedastral.core.planning.snapshot import Snapshot
 from kedastral.core.planning.stale_policy import StalePolicy
-from kedastral.core.what_if import OtherSettings, what_if
 from kedastral.serving.answers import LongAnswers, answer_error, find_unknown, mark_stale
 from kedastral.serving.view import SnapshotView
 from kedastral.settings.declarations import LeadSettings, PlanSettings, ServiceLevel

@@ -12,10 +12,10 @@ from quart import Response
 from quart_trio import QuartTrio
 
 from kedastral.cooperative import TimeSlice
-from kedastral.core.explain import explain
+from kedastral.core.explanation.explain import explain
+from kedastral.core.explanation.outage import find_outage
 from kedastral.core.failures import Failure
 from kedastral.core.forecast_status import StatusCode
-from kedastral.core.outage import find_outage
 from kedastral.core.planning.snapshot import Mode, Snapshot, replicas_at
 from kedastral.core.planning.stale_policy import StalePolicy
 from kedastral.core.planning.steering import DAY_MINUTES, SteeringState

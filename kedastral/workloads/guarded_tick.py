@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 import attrs
 
-from kedastral.core.explain import find_reason
+from kedastral.core.explanation.explain import find_reason
 from kedastral.core.forecast_status import StatusCode
 from kedastral.core.planning.planner import Workload
 from kedastral.core.planning.snapshot import Mode, Snapshot, replicas_at

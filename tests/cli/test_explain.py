@@ -11,11 +11,11 @@ import pytest
 
 from kedastral.cli import explain
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
-from kedastral.core.explain import explain as explain_answer
+from kedastral.core.explanation.explain import explain as explain_answer
+from kedastral.core.explanation.what_if import OtherSettings, what_if
 from kedastral.core.failures import Failure
 from kedastral.core.planning.snapshot import Mode
 from kedastral.core.planning.stale_policy import OnStale, StalePolicy
-from kedastral.core.what_if import OtherSettings, what_if
 from kedastral.settings.declarations import RemoteAccess
 from kedastral.wire import dump_json, write_explanation
 from tests.cli.test_commands import Outcome, call

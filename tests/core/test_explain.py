@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds, round_replicas
-from kedastral.core.explain import explain, find_next_change, find_reason, show_time
-from kedastral.core.explanation import Effect, Explanation, StageName, apply
+from kedastral.core.explanation.explain import explain, find_next_change, find_reason, show_time
+from kedastral.core.explanation.stages import Effect, Explanation, StageName, apply
+from kedastral.core.explanation.what_if import OtherSettings, what_if
+from kedastral.core.explanation.without_limits import leave_out_each, without_each_limit
 from kedastral.core.forecast import Forecast
 from kedastral.core.forecast_status import model_failed
 from kedastral.core.planning.basis import make_stages, with_policy
@@ -25,8 +27,6 @@ from kedastral.core.planning.steering import DaySpent
 from kedastral.core.planning.uncertainty import Calibration, UncertaintyState
 from kedastral.core.series import DataQuality, Series
 from kedastral.core.serving import decide
-from kedastral.core.what_if import OtherSettings, what_if
-from kedastral.core.without_limits import leave_out_each, without_each_limit
 from tests.parts import make_snapshot
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kedastral.core.explain import explain
+from kedastral.core.explanation.explain import explain
+from kedastral.core.explanation.outage import find_outage
 from kedastral.core.failures import Failure
-from kedastral.core.outage import find_outage
 from kedastral.core.planning.snapshot import Mode, Snapshot, replicas_at
 from kedastral.core.planning.stale_policy import OnStale, StalePolicy
 from kedastral.core.serving import decide

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
-from kedastral.core.explain import explain, show_load
-from kedastral.core.explanation import StageName
+from kedastral.core.explanation.explain import explain, show_load
+from kedastral.core.explanation.stages import StageName
 from kedastral.core.forecast import Forecast
 from kedastral.core.forecast_status import learning_from
 from kedastral.core.planning.calibration import calibrate_on

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
-from kedastral.core.explain import explain
-from kedastral.core.explanation import StageName
+from kedastral.core.explanation.explain import explain
+from kedastral.core.explanation.stages import StageName
 from kedastral.core.forecast import Forecast
 from kedastral.core.forecast_status import model_failed
 from kedastral.core.planning.planner import (

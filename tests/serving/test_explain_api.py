@@ -14,8 +14,8 @@ from quart_trio import QuartTrio
 from trio.testing import MockClock
 
 from kedastral.core.capacity import PlanPolicy
-from kedastral.core.explain import explain
-from kedastral.core.explanation import Explanation
+from kedastral.core.explanation.explain import explain
+from kedastral.core.explanation.stages import Explanation
 from kedastral.core.failures import Failure
 from kedastral.core.planning.snapshot import Snapshot
 from kedastral.core.planning.stale_policy import StalePolicy

@@ -10,8 +10,8 @@ import pytest
 from trio.testing import MockClock
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
-from kedastral.core.explain import explain
-from kedastral.core.explanation import LIMITS, StageName
+from kedastral.core.explanation.explain import explain
+from kedastral.core.explanation.stages import LIMITS, StageName
 from kedastral.core.planning.planner import Workload
 from kedastral.core.planning.snapshot import Mode, Snapshot
 from kedastral.core.planning.stabilization import Resumption

@@ -13,10 +13,21 @@ import attrs
 import numpy as np
 
 from kedastral.core.capacity import MAX_REPLICAS, PlanPolicy, desired_replicas, round_replicas
-from kedastral.core.explanation import LIMITS, Change, Effect, Explanation, PlannedStep, Stage, StageName, Unit, apply
+from kedastral.core.explanation.outage import Outage, find_outage, plan_ends
+from kedastral.core.explanation.stages import (
+    LIMITS,
+    Change,
+    Effect,
+    Explanation,
+    PlannedStep,
+    Stage,
+    StageName,
+    Unit,
+    apply,
+)
+from kedastral.core.explanation.without_limits import LONG, leave_out_each, without_each_limit
 from kedastral.core.failures import Failure
 from kedastral.core.forecast_status import format_span
-from kedastral.core.outage import Outage, find_outage, plan_ends
 from kedastral.core.planning.basis import PlanBasis, make_stages
 from kedastral.core.planning.facts import RECENT
 from kedastral.core.planning.idleness import Idleness, without_idle_steps
@@ -34,7 +45,6 @@ from kedastral.core.planning.stale_policy import OnStale, StalePolicy
 from kedastral.core.planning.uncertainty import upper_path
 from kedastral.core.series import MINUTE, Floats
 from kedastral.core.serving import Decision, decide, seconds_unchanged
-from kedastral.core.without_limits import LONG, leave_out_each, without_each_limit
 
 CLEARLY_MORE = 1.1
 """From this ratio on, say that peaks of earlier hours and days raised the load that is planned for."""

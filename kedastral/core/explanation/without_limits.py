@@ -7,7 +7,7 @@ from datetime import datetime
 import attrs
 
 from kedastral.core.capacity import ReplicaBounds
-from kedastral.core.explanation import StageName
+from kedastral.core.explanation.stages import StageName
 from kedastral.core.planning.basis import PlanBasis, make_stages, policy_of, with_policy, without_maximum
 from kedastral.core.planning.service_level import PlanStages
 from kedastral.core.planning.snapshot import Mode, Snapshot, lead_window, replicas_at

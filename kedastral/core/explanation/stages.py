@@ -12,7 +12,7 @@ from enum import StrEnum
 
 import attrs
 
-from kedastral.core.outage import Outage
+from kedastral.core.explanation.outage import Outage
 
 
 class StageName(StrEnum):
