@@ -12,13 +12,13 @@ Each layer imports only from those below it (``tests/test_layers.py``)::
     state_format                      the saved state of a workload, as bytes
     settings simulation wire          flags, variables, files; KEDA, HPA and pods; JSON
     models                            forecast models, pure
-    core                              series, forecast, plan, serving rule, ports; pure
+    core                              series, forecast, plan, serving rule, ports; pure (core/__init__.py)
     errors clock logs secrets tls proxies cooperative tracing text     shared by all layers
     grpclib_trio trio_connections _proto          gRPC on Trio, KEDA's contract; independent of the rest
 
 The nursery: app.py. The tick: workloads/tick.py. The settings: settings/declarations.py. The plan:
 core/planning/planner.py, and core/capacity.py for load to replicas. KEDA's answer: core/serving.py, and
-serving/scaler.py around it.
+serving/scaler.py around it. Why it is that: core/explanation.
 """
 
 __version__ = "0.1.0"

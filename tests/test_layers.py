@@ -1,19 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The layers that ``kedastral/__init__.py`` draws, enforced from the imports."""
+"""The layers that ``kedastral/__init__.py`` and ``kedastral/core/__init__.py`` draw, enforced from the imports."""
 
 import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import attrs
 import pytest
 
 import kedastral
+from kedastral import core
 
 ROOT = Path(kedastral.__file__).parent
 MODULES = sorted(path for path in ROOT.rglob("*.py") if "_proto" not in path.parts)
 APART = {"grpclib_trio", "trio_connections", "_proto"}
+WITHOUT_LAYER = {None, "__init__", "__main__", *APART}
+DRAWN = [kedastral, core]
 PURE = {"core", "models", "simulation"}
 WALL_CLOCK = {
     "datetime": {"now", "utcnow", "today"},
@@ -35,16 +39,17 @@ class Import:
         return f"{self.path.relative_to(ROOT)}:{self.line} imports {self.module}"
 
 
-def read_layers() -> list[set[str]]:
-    """The layers of the drawing, topmost first: the names in each line."""
-    assert kedastral.__doc__ is not None
-    drawing = kedastral.__doc__.partition("::\n\n")[2].partition("\n    grpclib_trio")[0]
+def read_layers(package: ModuleType) -> list[set[str]]:
+    """The layers that the docstring of ``package`` draws, topmost first: the names in each line."""
+    assert package.__doc__ is not None
+    drawing = package.__doc__.partition("::\n\n")[2].partition("\n    grpclib_trio")[0].partition("\n\n")[0]
     return [set(re.findall(r"\w+", re.split(r"\s{4,}", line.strip())[0])) for line in drawing.splitlines()]
 
 
-def layer_name(path: Path) -> str:
-    first = path.relative_to(ROOT).parts[0]
-    return first.removesuffix(".py")
+def layer_name(path: Path, package: ModuleType = kedastral) -> str | None:
+    """The part of ``package`` that a module belongs to; None outside the package."""
+    folder = Path(str(package.__file__)).parent
+    return path.relative_to(folder).parts[0].removesuffix(".py") if path.is_relative_to(folder) else None
 
 
 def imports_of(path: Path) -> Iterator[Import]:
@@ -55,49 +60,48 @@ def imports_of(path: Path) -> Iterator[Import]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}:{node.lineno}: imports are absolute"
             assert node.module is not None
-            if node.module == "kedastral":
+            if node.module in {package.__name__ for package in DRAWN}:
                 for alias in node.names:
-                    yield Import(path, f"kedastral.{alias.name}", node.lineno)
+                    yield Import(path, f"{node.module}.{alias.name}", node.lineno)
             else:
                 yield Import(path, node.module, node.lineno)
 
 
-def ours(found: Import) -> str | None:
-    """The part of Kedastral that is imported, if it is one."""
-    package, _, rest = found.module.partition(".")
-    name = rest.partition(".")[0]
-    return name if package == "kedastral" and name != "__version__" else None
+def ours(found: Import, package: ModuleType = kedastral) -> str | None:
+    """The part of ``package`` that is imported, if it is one."""
+    inside = found.module.startswith(f"{package.__name__}.")
+    name = found.module.removeprefix(f"{package.__name__}.").partition(".")[0]
+    return name if inside and name != "__version__" else None
 
 
 ALL_IMPORTS = [found for path in MODULES for found in imports_of(path)]
 
 
-def test_the_drawing_can_be_read_and_every_module_is_in_it() -> None:
-    layers = read_layers()
+@pytest.mark.parametrize("package", DRAWN, ids=lambda package: package.__name__)
+def test_the_drawing_can_be_read_and_every_module_is_in_it(package: ModuleType) -> None:
+    layers = read_layers(package)
     drawn = set.union(*layers)
     assert sum(map(len, layers)) == len(drawn), "a name is drawn twice"
-    there = {layer_name(path) for path in MODULES} - {"__init__", "__main__"}
-    assert drawn == there - APART
+    assert drawn == {layer_name(path, package) for path in MODULES} - WITHOUT_LAYER
 
 
-def test_every_import_points_to_a_layer_below_or_the_same() -> None:
-    height = {name: -depth for depth, names in enumerate(read_layers()) for name in names}
+@pytest.mark.parametrize("package", DRAWN, ids=lambda package: package.__name__)
+def test_every_import_points_to_a_layer_below_or_the_same(package: ModuleType) -> None:
+    height = {name: -depth for depth, names in enumerate(read_layers(package)) for name in names}
     wrong = [
         str(found)
         for found in ALL_IMPORTS
-        if (target := ours(found)) is not None
-        and (source := layer_name(found.path)) not in {"__init__", "__main__", *APART}
-        and target not in APART
-        and height[target] > height[source]
+        if (target := ours(found, package)) not in WITHOUT_LAYER
+        and (source := layer_name(found.path, package)) not in WITHOUT_LAYER
+        and height[str(target)] > height[str(source)]
     ]
     assert wrong == []
 
 
-def test_what_shares_a_layer_does_not_need_each_other_in_a_circle() -> None:
-    edges = {
-        (layer_name(f.path), ours(f)) for f in ALL_IMPORTS if ours(f) is not None and ours(f) != layer_name(f.path)
-    }
-    circles = sorted({tuple(sorted((a, b or ""))) for a, b in edges if (b, a) in edges})
+@pytest.mark.parametrize("package", DRAWN, ids=lambda package: package.__name__)
+def test_what_shares_a_layer_does_not_need_each_other_in_a_circle(package: ModuleType) -> None:
+    edges = {(layer_name(found.path, package), ours(found, package)) for found in ALL_IMPORTS}
+    circles = sorted((str(a), str(b)) for a, b in edges if a != b and None not in {a, b} and (b, a) in edges)
     assert circles == []
 
 
