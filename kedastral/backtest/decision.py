@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decides how Kedastral compares with the alternatives, from the replayed settings.
 
-Every figure in the findings is that of one replayed setting, and is in the table. Only `outlook_of` interpolates, to
-tell worse from even.
+Every figure of the `ComparedSettings` is that of one replayed setting, and is in the table. Only `outlook_of`
+interpolates, to tell worse from even.
 """
 
 import math
@@ -64,7 +64,7 @@ class Outlook(StrEnum):
 
 @attrs.frozen
 class ComparedSettings:
-    """The replayed settings that a verdict compares.
+    """The replayed settings that a verdict compares, and the ``outlook`` that follows from them.
 
     ``hpa`` is the status quo: the plain HPA at its usual target, or at the highest usable one. ``near`` is the setting
     of Kedastral to set beside it at about its cost, ``advised`` the one to run, ``in_force`` the given one. ``rival``
@@ -126,7 +126,7 @@ def decide(
     enough: bool = True,
     minutes: float = math.inf,
 ) -> ComparedSettings:
-    """The findings from the ``results`` of every policy.
+    """The settings to compare, from the ``results`` of every policy.
 
     ``sums`` are their points with the sums of several workloads. ``minutes`` were judged, and ``enough`` says whether
     they are enough for a verdict.
@@ -139,19 +139,19 @@ def decide(
     if ours.policy.is_level(ours.policy.shown):
         keeping = find_keeping(ours.policy.shown, sums)
     if keeping is not None and keeping.is_kept:
-        findings = _decide_by_level(results, keeping, hpa, enough=enough)
-        remark = findings.remarkable  # it must keep the level, too
+        compared = _decide_by_level(results, keeping, hpa, enough=enough)
+        remark = compared.remarkable  # it must keep the level, too
         if remark is not None and not keeps(_at(sums[remark.policy], remark.point.knob), keeping.level):
-            findings = attrs.evolve(findings, remarkable=None)
+            compared = attrs.evolve(compared, remarkable=None)
     else:
-        findings = attrs.evolve(_decide_by_hpa(results, hpa, enough=enough), keeping=keeping)
-    return attrs.evolve(findings, only=find_only(results, findings.take.point, hpa, minutes)) if enough else findings
+        compared = attrs.evolve(_decide_by_hpa(results, hpa, enough=enough), keeping=keeping)
+    return attrs.evolve(compared, only=find_only(results, compared.take.point, hpa, minutes)) if enough else compared
 
 
 def _decide_by_level(
     results: Sequence[PolicyResult], keeping: Keeping, hpa: Point, *, enough: bool
 ) -> ComparedSettings:
-    """The findings where the question is what keeps the service level in force for the fewest pod-hours."""
+    """The settings to compare where the question is what keeps the service level in force for the fewest pod-hours."""
     ours = next(result for result in results if result.policy.name == KEDASTRAL)
     usual = next(result for result in results if result.policy.name == HPA)
     outlook = outlook_by_level(keeping) if enough else Outlook.TOO_LITTLE
@@ -186,7 +186,7 @@ def outlook_by_level(keeping: Keeping) -> Outlook:
 
 
 def _decide_by_hpa(results: Sequence[PolicyResult], hpa: Point, *, enough: bool) -> ComparedSettings:
-    """The findings where the question is what serves as well as the plain HPA of today."""
+    """The settings to compare where the question is what serves as well as the plain HPA of today."""
     ours = next(result for result in results if result.policy.name == KEDASTRAL)
     usual = next(result for result in results if result.policy.name == HPA)
     advised, near, rival = advised_point(ours, hpa), nearest_in_cost(ours.points, hpa), find_rival(results, hpa)

@@ -15,9 +15,9 @@ from kedastral.simulation.curves import Point
 
 @attrs.frozen
 class LevelWords:
-    """The sentences about the service level of ``keeping``, which the ``findings`` follow if anything keeps it."""
+    """The sentences about the service level of ``keeping``, by which settings are ``compared`` if anything keeps it."""
 
-    findings: ComparedSettings
+    compared: ComparedSettings
     keeping: Keeping
     quoted: Quoted
 
@@ -32,7 +32,7 @@ class LevelWords:
         hours = self.quoted.hours(first.policy, first.point)
         if keeping.rival is None:
             return f"Only Kedastral keeps {kept}: at {self.quoted.ours(first.point)}, for {hours} pod-hours."
-        flat = "the load is flat: " if self.findings.is_flat and first.policy != KEDASTRAL else ""
+        flat = "the load is flat: " if self.compared.is_flat and first.policy != KEDASTRAL else ""
         words = f"{flat}{self.quoted.name(first)} keeps {kept} for the fewest pod-hours"
         compared = join_words([self._beside(first.point, other) for other in others])
         return capital(f"{words}, {hours}{f': {compared}' if compared else ''}{self._lacking()}.")
@@ -62,16 +62,16 @@ class LevelWords:
 
     def what_to_do(self, line: str) -> str:
         """What to take if it is not Kedastral, and the ``line`` with the settings of Kedastral."""
-        found, level = self.findings, self.keeping.level
-        if found.is_too_dear:
-            cost = self.quoted.cost(found.rival.point, name_hpa(found.hpa))
-            take = f"Take {name_rival(found.rival)} only if {level:g} is worth {cost}"
-        elif found.rival == Rival(HPA, found.usual):
-            take = f"Stay with the HPA{', since a change gains little' if found.outlook is Outlook.EVEN else ''}"
+        compared, level = self.compared, self.keeping.level
+        if compared.is_too_dear:
+            cost = self.quoted.cost(compared.rival.point, name_hpa(compared.hpa))
+            take = f"Take {name_rival(compared.rival)} only if {level:g} is worth {cost}"
+        elif compared.rival == Rival(HPA, compared.usual):
+            take = f"Stay with the HPA{', since a change gains little' if compared.outlook is Outlook.EVEN else ''}"
         else:
-            take = f"Take {name_rival(found.rival)}, which needs no forecast{self._dearer()}"
-        theirs = self.quoted.short(found.rival.policy, found.rival.point)
-        ours = self.quoted.short(KEDASTRAL, found.advised)
+            take = f"Take {name_rival(compared.rival)}, which needs no forecast{self._dearer()}"
+        theirs = self.quoted.short(compared.rival.policy, compared.rival.point)
+        ours = self.quoted.short(KEDASTRAL, compared.advised)
         missed = f", which misses {level:g}" if self.keeping.ours is None else ""
         return (
             f"{take}: {theirs}, with an error budget of {self.quoted.budget(level)}. "
@@ -87,8 +87,8 @@ class LevelWords:
 
     def effect(self) -> str:
         """The figures of Kedastral at the advised setting, where nothing else was advised."""
-        found, advised = self.findings, self.findings.advised
-        if found.outlook not in (Outlook.BETTER, Outlook.TOO_LITTLE):
+        compared, advised = self.compared, self.compared.advised
+        if compared.outlook not in (Outlook.BETTER, Outlook.TOO_LITTLE):
             return ""
         minutes = self.quoted.minutes(KEDASTRAL, advised)
         return (
@@ -99,8 +99,8 @@ class LevelWords:
 
     def settings(self) -> Iterator[str]:
         """Why a headroom is advised although a service level is in force, and the figures of that level."""
-        found = self.findings
-        advised, level, given = found.advised, found.level, found.in_force
+        compared = self.compared
+        advised, level, given = compared.advised, compared.level, compared.in_force
         figures = f"takes {self.quoted.hours(KEDASTRAL, given)} pod-hours, with {self.quoted.short(KEDASTRAL, given)}"
         in_force = f"service level {given.knob:g} in force {figures}"
         if advised.knob >= 1 and level is None:

@@ -81,12 +81,12 @@ def judge(results: Sequence[PolicyResult], comparisons: Sequence[PolicyCompariso
     too_little = explain_too_little(comparisons)
     judged = [judged_points(one) for one in comparisons]
     sums = summed_points(results, judged)
-    findings = decide(results, sums, enough=not too_little, minutes=judged_minutes(comparisons))
-    outcome = comparisons[0].replay_kedastral(findings.advised.knob) if len(comparisons) == 1 else None
-    settings = settings_to_run(findings.advised.knob, comparisons, outcome)
+    compared = decide(results, sums, enough=not too_little, minutes=judged_minutes(comparisons))
+    outcome = comparisons[0].replay_kedastral(compared.advised.knob) if len(comparisons) == 1 else None
+    settings = settings_to_run(compared.advised.knob, comparisons, outcome)
     spec = as_spec(settings) if comparisons[0].scenario.in_files else []
-    words = VerdictWords(findings, judged, is_steered(results))
-    provisional = "" if too_little else explain_provisional(findings.advised.knob, comparisons)
+    words = VerdictWords(compared, judged, is_steered(results))
+    provisional = "" if too_little else explain_provisional(compared.advised.knob, comparisons)
     left = "" if outcome is None else describe_left(comparisons[0].scenario, outcome)
     remarks = (left, explain_higher_max(comparisons))
     return words.write(as_flags(settings), spec, caution_on(comparisons), too_little, provisional, remarks)
@@ -107,22 +107,25 @@ def is_steered(results: Sequence[PolicyResult]) -> bool:
 
 @attrs.frozen
 class VerdictWords:
-    """Puts ``findings`` into words: a pure function of the replayed points. For ``steered`` see `is_steered`."""
+    """Puts the settings ``compared`` into words: a pure function of the replayed points.
 
-    findings: ComparedSettings
+    For ``steered`` see `is_steered`.
+    """
+
+    compared: ComparedSettings
     judged: Sequence[JudgedPoints]
     steered: bool
 
     @property
     def quoted(self) -> Quoted:
         """The figures in words."""
-        return Quoted(self.findings.hpa, self.judged, self.steered)
+        return Quoted(self.compared.hpa, self.judged, self.steered)
 
     @property
     def level(self) -> LevelWords | None:
         """The sentences about the service level in force; None with a headroom."""
-        keeping = self.findings.keeping
-        return None if keeping is None else LevelWords(self.findings, keeping, self.quoted)
+        keeping = self.compared.keeping
+        return None if keeping is None else LevelWords(self.compared, keeping, self.quoted)
 
     def write(
         self,
@@ -135,20 +138,20 @@ class VerdictWords:
     ) -> Verdict:
         """The verdict. ``flags`` or ``spec`` are the advised settings; ``too_little`` says why there is no verdict,
         ``provisional`` why it is not firm, and ``remarks`` follow the advice."""
-        found = self.findings
+        compared = self.compared
         line = f"{', '.join(spec)} in the spec of the ForecastPolicy" if spec else " ".join(flags)
         sentences = (
             too_little.strip(),
             provisional,
             "" if self.level is None else self.level.answer(),
-            "The load is flat: you do not need Kedastral." if found.is_flat and not found.is_by_level else "",
+            "The load is flat: you do not need Kedastral." if compared.is_flat and not compared.is_by_level else "",
             self._same_cost(),
-            *(() if found.is_by_level else self._beside_hpa()),
+            *(() if compared.is_by_level else self._beside_hpa()),
             self._only(),
         )
         advice = (self._what_to_do(line, provisional), *self._figures(), self._trigger(), *remarks)
         return Verdict(
-            found.outlook,
+            compared.outlook,
             " ".join(filter(None, sentences)),
             " ".join(filter(None, (*advice, f"{caution}." if caution else ""))),
             tuple(flags),
@@ -161,17 +164,17 @@ class VerdictWords:
 
     def _same_cost(self) -> str:
         """Kedastral beside the HPA of today at the same cost, and why that HPA is not the usual one."""
-        found = self.findings
-        difference = found.near.cost / found.hpa.cost
-        opening = f"At the same cost as {name_hpa(found.hpa)}"
+        compared = self.compared
+        difference = compared.near.cost / compared.hpa.cost
+        opening = f"At the same cost as {name_hpa(compared.hpa)}"
         if abs(difference - 1) > SAME_COST:
-            opening = f"With {say_cost(difference, name_hpa(found.hpa))}"
-        if found.usual.violation > USABLE:
-            short, judged = self.quoted.minutes(HPA, found.usual), sum(one.minutes for one in self.judged)
-            opening += f" (at {found.usual.knob * 100:g} % it is short of pods in {short} of {judged:,.0f} minutes)"
-        if found.hpa.violation > USABLE:
+            opening = f"With {say_cost(difference, name_hpa(compared.hpa))}"
+        if compared.usual.violation > USABLE:
+            short, judged = self.quoted.minutes(HPA, compared.usual), sum(one.minutes for one in self.judged)
+            opening += f" (at {compared.usual.knob * 100:g} % it is short of pods in {short} of {judged:,.0f} minutes)"
+        if compared.hpa.violation > USABLE:
             opening += ", where no target works: check the target per pod, the lead time and --max"
-        return f"{opening}, Kedastral at {self.quoted.ours(found.near)} would have {self._service(found.near)}."
+        return f"{opening}, Kedastral at {self.quoted.ours(compared.near)} would have {self._service(compared.near)}."
 
     def _beside_hpa(self) -> Iterator[str]:
         """What serves as well as the HPA of today."""
@@ -180,7 +183,7 @@ class VerdictWords:
 
     def _service(self, point: Point) -> str:
         """The service of Kedastral; in absolute numbers if the status quo is hardly ever short."""
-        hpa = self.findings.hpa
+        hpa = self.compared.hpa
         if all(math.isfinite(change_of(point, hpa, figure)) for figure in Figure):
             return say_service(point, hpa)
         ours, theirs = self.quoted.minutes(KEDASTRAL, point), self.quoted.minutes(HPA, hpa)
@@ -191,28 +194,29 @@ class VerdictWords:
 
     def _as_good(self) -> str:
         """The cost of service at least as good as the status quo."""
-        found = self.findings
-        if not found.serves_as_well:
+        compared = self.compared
+        if not compared.serves_as_well:
             return "No setting of Kedastral serves as well as that HPA."
-        if found.advised.knob == found.near.knob:
+        if compared.advised.knob == compared.near.knob:
             return ""
-        cost, setting = self.quoted.cost(found.advised), self.quoted.ours(found.advised)
+        cost, setting = self.quoted.cost(compared.advised), self.quoted.ours(compared.advised)
         return f"For service no worse than that HPA's: {cost}, at {setting}."
 
     def _without(self) -> str:
         """The cheapest alternative to Kedastral."""
-        found = self.findings
-        if not found.has_cheaper_rival:
+        compared = self.compared
+        if not compared.has_cheaper_rival:
             has_last_week = all(LAST_WEEK in one.points for one in self.judged)
             trigger = "no trigger on last week's load, " if has_last_week else ""
             return (
                 f"Nothing simpler serves as well for less: no HPA at another target, {trigger}no fixed number of pods."
             )
-        return f"Without Kedastral, {name_rival(found.rival)} serves as well for {self.quoted.cost(found.rival.point)}."
+        cost = self.quoted.cost(compared.rival.point)
+        return f"Without Kedastral, {name_rival(compared.rival)} serves as well for {cost}."
 
     def _only(self) -> str:
         """The only policy that avoids most of the shortages that the others leave."""
-        only, take = self.findings.only, self.findings.take
+        only, take = self.compared.only, self.compared.take
         if only is None:
             return ""
         most = "the" if only.point.violation <= Figure.VIOLATION.value else "most"
@@ -222,23 +226,23 @@ class VerdictWords:
         )
 
     def _what_to_do(self, line: str, provisional: str) -> str:
-        found = self.findings
-        if found.outlook is Outlook.BETTER and provisional:
+        compared = self.compared
+        if compared.outlook is Outlook.BETTER and provisional:
             return f"Try Kedastral with {line}, and judge more history before you rely on it."
-        if found.outlook is Outlook.BETTER:
+        if compared.outlook is Outlook.BETTER:
             return f"Run Kedastral with {line}."
         use = f"if you run Kedastral all the same, use {line}"
-        if found.outlook is Outlook.TOO_LITTLE:
+        if compared.outlook is Outlook.TOO_LITTLE:
             return f"Judge more history before you decide; {use}."
-        if found.is_by_level and self.level is not None:
+        if compared.is_by_level and self.level is not None:
             return self.level.what_to_do(line)
-        if found.has_cheaper_rival:
-            return f"Take {name_rival(found.rival)}, which needs no forecast; {use}."
-        return f"Stay with the HPA{': a change gains little' if found.outlook is Outlook.EVEN else ''}; {use}."
+        if compared.has_cheaper_rival:
+            return f"Take {name_rival(compared.rival)}, which needs no forecast; {use}."
+        return f"Stay with the HPA{': a change gains little' if compared.outlook is Outlook.EVEN else ''}; {use}."
 
     def _figures(self) -> Iterator[str]:
         """The figures of what is advised, and of the setting in force if that is another."""
-        if self.findings.is_by_level and self.level is not None:
+        if self.compared.is_by_level and self.level is not None:
             yield self.level.effect()
             yield from self.level.settings()
             return
@@ -248,16 +252,16 @@ class VerdictWords:
 
     def _trigger(self) -> str:
         """How to make the trigger that is advised, if it is one on last week's load."""
-        is_decided = self.findings.outlook is not Outlook.TOO_LITTLE
-        return explain_trigger(self.findings.take) if is_decided else ""
+        is_decided = self.compared.outlook is not Outlook.TOO_LITTLE
+        return explain_trigger(self.compared.take) if is_decided else ""
 
     def _effect(self) -> str:
         """The figures of the advised setting."""
-        found, advised, hpa = self.findings, self.findings.advised, self.findings.hpa
+        compared, advised, hpa = self.compared, self.compared.advised, self.compared.hpa
         budget, missed = "", ""
-        if found.keeping is not None:
-            budget = f"; error budget: {self.quoted.budget(found.keeping.level)}"
-            aimed = found.keeping.level
+        if compared.keeping is not None:
+            budget = f"; error budget: {self.quoted.budget(compared.keeping.level)}"
+            aimed = compared.keeping.level
             missed = (
                 f" It aims at less than the {aimed:g} in force, which nothing keeps." if advised.knob < aimed else ""
             )
@@ -269,50 +273,50 @@ class VerdictWords:
 
     def _why_headroom(self) -> str:
         """Why a headroom is advised although a service level was asked for."""
-        found = self.findings
-        if not self.steered or found.advised.knob < 1:
+        compared = self.compared
+        if not self.steered or compared.advised.knob < 1:
             return ""
-        if found.level is None:
+        if compared.level is None:
             return "A fixed headroom beats steering here: no service level serves as well."
         return (
             "A fixed headroom beats steering here: the cheapest service level that serves as well, "
-            f"{found.level.knob:g}, takes {self.quoted.cost(found.level, 'the HPA')}."
+            f"{compared.level.knob:g}, takes {self.quoted.cost(compared.level, 'the HPA')}."
         )
 
     def _in_force(self) -> str:
         """The figures of the setting in force, if another is advised."""
-        ours = self.findings.in_force
-        if ours.knob == self.findings.advised.knob:
+        ours = self.compared.in_force
+        if ours.knob == self.compared.advised.knob:
             return ""
         cost, short = self.quoted.cost(ours), self.quoted.short(KEDASTRAL, ours)
         return f"The {self.quoted.ours(ours)} in force takes {cost}, with {short}."
 
     def _remark(self) -> str:
-        found = self.findings.remarkable
-        if found is None:
+        remarkable = self.compared.remarkable
+        if remarkable is None:
             return ""
         return (
-            f"Worth a look: {name_rival(found)} leaves at most half of what Kedastral leaves for as many pod-hours, "
-            f"with {self.quoted.short(found.policy, found.point)} for "
-            f"{self.quoted.cost(found.point, name_hpa(self.findings.hpa))}."
+            f"Worth a look: {name_rival(remarkable)} leaves at most half of what Kedastral leaves for as many "
+            f"pod-hours, with {self.quoted.short(remarkable.policy, remarkable.point)} for "
+            f"{self.quoted.cost(remarkable.point, name_hpa(self.compared.hpa))}."
         )
 
     def _named(self) -> Iterator[NamedSetting]:
-        found, take = self.findings, self.findings.take
-        is_decided = found.outlook is not Outlook.TOO_LITTLE
-        yield NamedSetting(HPA, found.hpa.knob, Role.COMPARED)
+        compared, take = self.compared, self.compared.take
+        is_decided = compared.outlook is not Outlook.TOO_LITTLE
+        yield NamedSetting(HPA, compared.hpa.knob, Role.COMPARED)
         if is_decided:
             yield NamedSetting(take.policy, take.point.knob, Role.ADVISED)
         if not is_decided or take.policy != KEDASTRAL:
-            yield NamedSetting(KEDASTRAL, found.advised.knob, Role.IF_KEDASTRAL)
-        yield NamedSetting(KEDASTRAL, found.near.knob, Role.NEAR)
-        if found.level is not None:
-            yield NamedSetting(KEDASTRAL, found.level.knob, Role.LEVEL)
-        if found.keeping is not None and found.keeping.hpa is not None:
-            yield NamedSetting(HPA, found.keeping.hpa.knob, Role.HPA_KEEPS)
-        if (found.is_by_level or found.has_cheaper_rival) and not (is_decided and take == found.rival):
-            yield NamedSetting(found.rival.policy, found.rival.point.knob, Role.BEST_WITHOUT)
-        if found.remarkable is not None:
-            yield NamedSetting(found.remarkable.policy, found.remarkable.point.knob, Role.LOOK)
-        if found.only is not None:
-            yield NamedSetting(found.only.policy, found.only.point.knob, Role.ONLY)
+            yield NamedSetting(KEDASTRAL, compared.advised.knob, Role.IF_KEDASTRAL)
+        yield NamedSetting(KEDASTRAL, compared.near.knob, Role.NEAR)
+        if compared.level is not None:
+            yield NamedSetting(KEDASTRAL, compared.level.knob, Role.LEVEL)
+        if compared.keeping is not None and compared.keeping.hpa is not None:
+            yield NamedSetting(HPA, compared.keeping.hpa.knob, Role.HPA_KEEPS)
+        if (compared.is_by_level or compared.has_cheaper_rival) and not (is_decided and take == compared.rival):
+            yield NamedSetting(compared.rival.policy, compared.rival.point.knob, Role.BEST_WITHOUT)
+        if compared.remarkable is not None:
+            yield NamedSetting(compared.remarkable.policy, compared.remarkable.point.knob, Role.LOOK)
+        if compared.only is not None:
+            yield NamedSetting(compared.only.policy, compared.only.point.knob, Role.ONLY)

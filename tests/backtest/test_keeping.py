@@ -150,9 +150,9 @@ def test_nothing_keeps_the_level() -> None:
 
 
 def test_with_a_headroom_the_comparison_is_with_the_hpa() -> None:
-    findings = decide(attrs.evolve(stored([Point(1.2, 1.1, 0.001, 0.008)]), service_level=None).policies)
-    assert findings.keeping is None
-    assert not findings.is_by_level
+    compared = decide(attrs.evolve(stored([Point(1.2, 1.1, 0.001, 0.008)]), service_level=None).policies)
+    assert compared.keeping is None
+    assert not compared.is_by_level
 
 
 def test_a_lower_level_that_happens_to_keep_a_higher_one_is_named_last() -> None:
