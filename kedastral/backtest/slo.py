@@ -7,10 +7,10 @@ import attrs
 
 from kedastral.backtest.comparison import PolicyComparison
 from kedastral.backtest.decision import FAR_BETTER, floored
-from kedastral.backtest.error_budget import judged_minutes
 from kedastral.backtest.keeping import cheapest_that_keeps
-from kedastral.backtest.max_too_low import is_max_too_low, name_max
-from kedastral.backtest.wording import knob_names, say_cost, show_minutes, show_percent, show_percents
+from kedastral.backtest.preconditions import is_max_too_low
+from kedastral.backtest.totals import judged_minutes
+from kedastral.backtest.wording import knob_names, name_max, say_cost, show_minutes, show_percent, show_percents
 from kedastral.settings.types import write_duration
 from kedastral.simulation.curves import Figure, Point
 

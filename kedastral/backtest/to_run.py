@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lists the settings of Kedastral that a verdict names, as flags and as keys of a ForecastPolicy."""
 
+import math
 from collections.abc import Sequence
 
 from kedastral.backtest.comparison import PolicyComparison
-from kedastral.backtest.max_too_low import with_spare
-from kedastral.backtest.wording import knob_names
+from kedastral.backtest.wording import knob_names, name_max
 from kedastral.settings.types import write_duration
 from kedastral.simulation.replay import Outcome
 
+SPARE = 1.25
+"""The advised --max, as a multiple of the most pods ordered at a step that counts."""
 Setting = tuple[str, str, str]
 """A flag, the same setting's key in a ForecastPolicy's spec, and its value."""
 
@@ -62,3 +64,18 @@ def caution_on(comparisons: Sequence[PolicyComparison]) -> str:
         return ""
     target = "targetPerPod" if comparisons[0].scenario.in_files else "--target-per-pod"
     return f"{target} comes from the load's peak, not from a measurement on your pods"
+
+
+def explain_higher_max(comparisons: Sequence[PolicyComparison]) -> str:
+    """Why the advice has a higher maximum; empty if none is in the way. With several workloads it has none."""
+    one = comparisons[0]
+    if len(comparisons) > 1 or not one.minutes_above_max:
+        return ""
+    most, above = f"{name_max(one)} {one.scenario.settings.cluster.bounds.max}", f"{one.minutes_above_max:,.0f}"
+    minutes = "1 minute" if above == "1" else f"{above} minutes"
+    return f"In {minutes} the load needs more pods than {most} allows, up to {one.pods_needed:,}: hence the higher one."
+
+
+def with_spare(pods: float) -> int:
+    """The maximum to set where ``pods`` were needed."""
+    return math.ceil(pods * SPARE)

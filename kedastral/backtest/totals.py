@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sums of pod-hours and minutes short over the workloads of a verdict, for any replayed setting."""
+"""Sums over the workloads of a verdict: the minutes judged, and what any replayed setting takes and leaves short."""
 
 from collections.abc import Mapping, Sequence
 
 import attrs
 
 from kedastral.backtest.comparison import PolicyComparison, PolicyResult
-from kedastral.backtest.error_budget import judged_minutes
 from kedastral.simulation.curves import Point
 
 
@@ -25,6 +24,11 @@ class JudgedPoints:
     minutes: float
     oracle_pod_hours: float
     points: Mapping[str, Sequence[Point]]
+
+
+def judged_minutes(comparisons: Sequence[PolicyComparison]) -> float:
+    """The judged minutes, summed over the workloads, without those that gaps leave out."""
+    return sum(comparison.oracle.counted_minutes for comparison in comparisons)
 
 
 def judged_points(comparison: PolicyComparison) -> JudgedPoints:

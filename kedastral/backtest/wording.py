@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Puts settings, costs and changes of service into words and figures, the same in every sentence and table."""
+"""Puts settings, figures and changes of service into words, the same in every sentence and table."""
 
 import math
 from collections.abc import Sequence
 
-from kedastral.backtest.comparison import FIXED, LAST_WEEK, LEVEL_KNOB, ROUNDED, Rival
+import attrs
+
+from kedastral.backtest.comparison import FIXED, KEDASTRAL, LAST_WEEK, LEVEL_KNOB, ROUNDED, PolicyComparison, Rival
+from kedastral.backtest.totals import JudgedPoints, totals_of
 from kedastral.simulation.curves import Figure, Point
 
 
@@ -16,6 +19,11 @@ def name_knob(setting: float, *, steered: bool) -> str:
 def knob_names(*, is_level: bool) -> tuple[str, str]:
     """The flag of a setting of Kedastral, and its key in a ForecastPolicy's spec."""
     return ("--service-level", "serviceLevel") if is_level else ("--headroom", "headroom")
+
+
+def name_max(comparison: PolicyComparison) -> str:
+    """The maximum as a flag, or as its key in a ForecastPolicy's spec."""
+    return "max" if comparison.scenario.in_files else "--max"
 
 
 def name_hpa(point: Point) -> str:
@@ -135,3 +143,44 @@ def capital(text: str) -> str:
 def join_words(words: Sequence[str]) -> str:
     """The words as a list in a sentence, as in ``a, b and c``."""
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1] if words else "")))
+
+
+@attrs.frozen
+class Quoted:
+    """The figures of replayed settings in words; pod-hours and minutes are those of the table.
+
+    Costs are relative to ``hpa``; ``steered`` says whether Kedastral follows a service level.
+    """
+
+    hpa: Point
+    judged: Sequence[JudgedPoints]
+    steered: bool
+
+    def cost(self, point: Point, other: str = "") -> str:
+        """The pod-hours relative to the HPA compared with."""
+        return say_cost(point.cost / self.hpa.cost, other)
+
+    def hours(self, policy: str, point: Point) -> str:
+        """The pod-hours, summed over the workloads."""
+        return f"{totals_of(self.judged, policy, point.knob).pod_hours:,.0f}"
+
+    def minutes(self, policy: str, point: Point) -> str:
+        """The minutes short, summed over the workloads."""
+        return f"{totals_of(self.judged, policy, point.knob).minutes:,.0f}"
+
+    def short(self, policy: str, point: Point) -> str:
+        """The same with the noun."""
+        minutes = self.minutes(policy, point)
+        return "1 minute short" if minutes == "1" else f"{minutes} minutes short"
+
+    def budget(self, level: float) -> str:
+        """The error budget of a service level, summed over the workloads."""
+        return show_minutes((1 - level) * sum(one.minutes for one in self.judged))
+
+    def ours(self, point: Point) -> str:
+        """A setting of Kedastral."""
+        return f"{name_knob(point.knob, steered=self.steered)} {point.knob:g}"
+
+    def name(self, setting: Rival) -> str:
+        """A setting of any policy."""
+        return f"Kedastral at {self.ours(setting.point)}" if setting.policy == KEDASTRAL else name_rival(setting)

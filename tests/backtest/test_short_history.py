@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from kedastral.backtest.comparison import LAST_WEEK, RIVALS, PolicyComparison, compare_policies, policies_for
-from kedastral.backtest.error_budget import explain_provisional
+from kedastral.backtest.preconditions import explain_provisional
 from kedastral.backtest.report import write_page
 from kedastral.backtest.results import BacktestResults, evaluate
 from kedastral.backtest.tables import describe_left_out

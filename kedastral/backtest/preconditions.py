@@ -1,11 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Says whether enough history was judged for a verdict, by the error budget that it leaves."""
+"""Says whether a verdict can be given: enough history must have been judged, and the maximum must not be too low.
+
+The error budget decides both. All policies are alike where the maximum leaves each of them short for longer than that,
+so that to compare them says nothing.
+"""
 
 import math
 from collections.abc import Sequence
 
 from kedastral.backtest.comparison import PolicyComparison
-from kedastral.backtest.wording import show_minutes
+from kedastral.backtest.to_run import with_spare
+from kedastral.backtest.totals import judged_minutes
+from kedastral.backtest.wording import name_max, show_minutes
 from kedastral.core.series import DAY, MINUTE
 from kedastral.settings.types import write_duration
 from kedastral.simulation.policies import LastWeek
@@ -21,11 +27,8 @@ USUAL = Scaling()
 """The default --evaluated and --warm-up."""
 DEFAULT_LEVEL = 0.99
 """The service level to assume with a headroom: the default of --service-level."""
-
-
-def judged_minutes(comparisons: Sequence[PolicyComparison]) -> float:
-    """The judged minutes, summed over the workloads, without those that gaps leave out."""
-    return sum(comparison.oracle.counted_minutes for comparison in comparisons)
+MAX_NAMED = 10
+"""The most workloads to name in a sentence."""
 
 
 def explain_too_little(comparisons: Sequence[PolicyComparison]) -> str:
@@ -73,4 +76,34 @@ def _say_needed(level: float, comparisons: Sequence[PolicyComparison]) -> str:
     return (
         f"{MIN_BUDGET:g}, which takes {write_duration(math.ceil(round(needed, 6)) * MINUTE)}: {days} days of history "
         "with this --evaluated and --warm-up"
+    )
+
+
+def is_max_too_low(comparison: PolicyComparison) -> bool:
+    """Whether the maximum alone leaves every policy short for longer than the error budget allows."""
+    level = comparison.scenario.settings.service_level or DEFAULT_LEVEL
+    return comparison.minutes_above_max > (1 - level) * judged_minutes([comparison]) + 1e-9
+
+
+def explain_max_too_low(comparisons: Sequence[PolicyComparison]) -> tuple[str, str]:
+    """What to say instead of a verdict and of advice: how far the maximum is too low, and which one to repeat with."""
+    return _say_too_low(comparisons[0]) if len(comparisons) == 1 else _say_some_too_low(comparisons)
+
+
+def _say_too_low(one: PolicyComparison) -> tuple[str, str]:
+    most, needed, key = one.scenario.settings.cluster.bounds.max, one.pods_needed, name_max(one)
+    above, judged, higher = one.minutes_above_max, judged_minutes([one]), with_spare(needed)
+    return (
+        f"{key} {most} is too low: the peak needs {needed:,} pods. No verdict; repeat with {key} {higher}.",
+        f"In {above:,.0f} of {judged:,.0f} minutes the load needs more than {most} pods, so every policy was short.",
+    )
+
+
+def _say_some_too_low(comparisons: Sequence[PolicyComparison]) -> tuple[str, str]:
+    limited, key = [one for one in comparisons if is_max_too_low(one)], name_max(comparisons[0])
+    each = ", ".join(f"{with_spare(one.pods_needed)} for {one.scenario.name}" for one in limited[:MAX_NAMED])
+    more = f" and a higher one for {len(limited) - MAX_NAMED} more" if len(limited) > MAX_NAMED else ""
+    return (
+        f"{key} is too low for {len(limited)} of {len(comparisons)} workloads. No joint verdict.",
+        f"Repeat with {key} {each}{more}, a quarter above what each peak needs.",
     )
