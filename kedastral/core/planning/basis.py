@@ -16,13 +16,13 @@ from kedastral.core.planning.stabilization import dead_band_of
 class HeadroomBasis:
     """The inputs, besides the forecast, of a plan that uses a fixed headroom and no uncertainty.
 
-    ``floor_headroom`` None turns the floor off. ``desired`` is how many replicas the previous plan needs Ready now,
+    ``reactive_headroom`` None turns the floor off. ``desired`` is how many replicas the previous plan needs Ready now,
     ``last_recommendation`` what it recommended to KEDA; both are None without a previous plan.
     """
 
     facts: LoadFacts
     policy: PlanPolicy
-    floor_headroom: float | None
+    reactive_headroom: float | None
     desired: int | None = None
     last_recommendation: int | None = None
 
@@ -58,6 +58,6 @@ def make_stages(basis: PlanBasis, forecast: Forecast) -> PlanStages:
     values = np.asarray(forecast.values)
     replicas = plan_with_idle_steps(values, values, facts.idleness, policy, previous=basis.desired, dead_band=dead_band)
     floor = None
-    if facts.newest is not None and basis.floor_headroom is not None:
-        floor = reactive_replicas(facts.for_floor, basis.floor_headroom, policy, dead_band)
+    if facts.newest is not None and basis.reactive_headroom is not None:
+        floor = reactive_replicas(facts.for_floor, basis.reactive_headroom, policy, dead_band)
     return PlanStages(values, values, 1.0, policy, dead_band, replicas, floor, replicas, floor)
