@@ -157,7 +157,7 @@ def replay_level(level: float, model: Model, trial: Trial, cluster: Cluster, ora
     point = point_of(level, replay(policy, trial, cluster), oracle)
     if policy.state is None:
         raise RuntimeError("nothing was replayed")
-    uncertainty, factor = policy.state.uncertainty, policy.state.steering.safety_factor
+    uncertainty, factor = policy.state.uncertainty, policy.state.steering.factor
     return Level(level, point, uncertainty.model.coverage, factor or 1.0, uncertainty.standing_down)
 
 

@@ -46,7 +46,7 @@ SHORTEST_STEP = 1e-3
 COMPRESSION = 1
 """The fastest level; higher ones save 5 % of a state and nothing of a history."""
 STORED_NAMES: Mapping[type[Any], Mapping[str, str]] = {
-    SteeringState: {"published": "recommended"},
+    SteeringState: {"factor": "safety_factor", "published": "recommended"},
     ServiceLevelState: {"before_stabilization": "recommendations"},
 }
 """The names that attributes have in a document, if these differ."""

@@ -51,7 +51,7 @@ STATE = ServiceLevelState(
         regressed=RegressionTrial(REGRESSION, Calibration(windows=300, pinball_loss=0.04), 2.5, 3.75),
     ),
     steering=SteeringState(
-        safety_factor=1.2345678901234567,
+        factor=1.2345678901234567,
         peak_hold=3600.0,
         bridged_at=NOON - 7200,
         seasonal_quantile=0.25,
@@ -72,7 +72,7 @@ def make_steered_snapshot(workload: str = "shop") -> Snapshot:
     made = make_snapshot(workload=workload)
     return attrs.evolve(
         made,
-        service_level=ServiceLevelReport(made.forecast.values * 1.25, STATE.steering.safety_factor, 0.99, 0.3, STATE),
+        service_level=ServiceLevelReport(made.forecast.values * 1.25, STATE.steering.factor, 0.99, 0.3, STATE),
         findings=Findings(
             Outliers(3, Observation(START - timedelta(hours=1), 1e9)),
             LostSeries(4, 2, START - timedelta(minutes=5)),

@@ -29,10 +29,10 @@ from kedastral.core.planning.service_level import ServiceLevelReport, ServiceLev
 from kedastral.core.planning.snapshot import Mode, Snapshot
 from kedastral.core.planning.stabilization import Recommendation, Resumption, UnstabilizedPlan
 from kedastral.core.planning.steering import (
+    MAX_FACTOR,
     MAX_PEAK_HOLD,
-    MAX_SAFETY_FACTOR,
+    MIN_FACTOR,
     MIN_PEAK_HOLD,
-    MIN_SAFETY_FACTOR,
     Account,
     DaySpent,
     SteeringState,
@@ -82,7 +82,7 @@ states = st.builds(
     ),
     st.builds(
         SteeringState,
-        st.none() | st.floats(MIN_SAFETY_FACTOR, MAX_SAFETY_FACTOR),
+        st.none() | st.floats(MIN_FACTOR, MAX_FACTOR),
         st.none() | finite,
         recommendations,
         st.lists(st.builds(DaySpent, counts, finite, finite, finite, finite), max_size=3).map(tuple),

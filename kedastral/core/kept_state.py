@@ -82,7 +82,7 @@ class StateBasis:
         return ours == (other.forecaster, other.step, other.lead_time, other.prewarm_steps)
 
     def same_steering(self, other: "StateBasis") -> bool:
-        """Whether the safety factor, the peak hold and the cap on load still apply."""
+        """Whether the steering factor, the peak hold and the cap on load still apply."""
         ours = (self.forecaster, self.lead_time, self.headroom, self.service_level)
         return ours == (other.forecaster, other.lead_time, other.headroom, other.service_level)
 

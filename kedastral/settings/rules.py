@@ -537,7 +537,7 @@ def _level_steers(v: Values) -> str | None:
     if not _is_steered(v):
         return f"is not used, since {v['model']} plans by --headroom; it steers auto"
     if v["headroom"] is not None:
-        return "is not used, since --headroom is given, which takes the place of the steered factor"
+        return "is not used, since --headroom is given, which takes the place of the steering factor"
     return None
 
 

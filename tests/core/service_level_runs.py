@@ -13,7 +13,7 @@ import numpy as np
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.service_level import ServiceLevelSettings, ServiceLevelState, plan_for_service_level
-from kedastral.core.planning.steering import SteeringSettings, safety_factor_of
+from kedastral.core.planning.steering import SteeringSettings, factor_of
 from kedastral.core.series import Floats, Ints, Series
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -65,5 +65,5 @@ def drive(
             state, _ = plan_for_service_level(state, history, forecast, settings)
             assert state.last_recommendation is not None
             served[minute] = state.last_recommendation
-        factors[minute] = safety_factor_of(state.steering, steering)
+        factors[minute] = factor_of(state.steering, steering)
     return Run(short, factors, served, state)

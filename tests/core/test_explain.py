@@ -580,7 +580,7 @@ def test_it_is_said_why_less_is_planned_for_than_forecast(model: Calibration, fa
     state = attrs.evolve(
         basis.state,
         uncertainty=attrs.evolve(basis.state.uncertainty, model=model),
-        steering=attrs.evolve(basis.state.steering, safety_factor=factor),
+        steering=attrs.evolve(basis.state.steering, factor=factor),
         before_stabilization=(),
         last_recommendation=None,
     )

@@ -121,7 +121,7 @@ def test_a_fixed_headroom_gets_no_feedback_but_its_budget_is_counted() -> None:
     for minute in range(1, 20):
         state, plan = tick([10.0] * 5 + [100.0] * minute, 10.0, state, settings)
 
-    assert state.steering.safety_factor is None
+    assert state.steering.factor is None
     assert plan.factor == 1.0
     assert state.steering.minutes > 0
 
@@ -192,9 +192,9 @@ def test_the_state_can_be_stored() -> None:
     st.floats(0.7, 2.0),
 )
 def test_the_last_recommendation_is_what_the_serving_rule_reads(
-    seen: list[float], ahead: list[float], safety_factor: float
+    seen: list[float], ahead: list[float], factor: float
 ) -> None:
-    state = ServiceLevelState(steering=SteeringState(safety_factor))
+    state = ServiceLevelState(steering=SteeringState(factor))
     for minute in range(10, len(seen)):
         state, plan = tick(seen[:minute], ahead, state)
         made_at = START + timedelta(minutes=minute - 1)

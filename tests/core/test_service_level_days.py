@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from kedastral.core.planning.service_level import MARGIN_EXPONENT
-from kedastral.core.planning.steering import MAX_SAFETY_FACTOR, MIN_SAFETY_FACTOR
+from kedastral.core.planning.steering import MAX_FACTOR, MIN_FACTOR
 from kedastral.core.series import Floats
 from tests.core.service_level_runs import DAY, TARGET, drive
 
@@ -24,7 +24,7 @@ def test_a_shift_up_by_three_is_short_for_about_the_lead_time() -> None:
     # the pods ordered as the first minute ends serve five minutes later
     assert run.minutes_short(DAY, DAY + HOUR) <= 10
     assert run.minutes_short(DAY + HOUR) <= 0.03 * DAY
-    assert run.factors.min() > MIN_SAFETY_FACTOR
+    assert run.factors.min() > MIN_FACTOR
     assert run.factors.max() < 1.4
 
 
@@ -103,7 +103,7 @@ def test_the_stated_level_is_kept_on_noise_that_no_forecast_foresees(level: floa
     run = drive(noisy(200, 6 * DAY, spread=0.15), level)
 
     assert run.short[DAY:].mean() == pytest.approx(1 - level, rel=0.35)
-    assert run.factors.max() < MAX_SAFETY_FACTOR
+    assert run.factors.max() < MAX_FACTOR
     assert run.state.steering.minutes_short == pytest.approx(run.minutes_short(), abs=6)
 
 
@@ -115,7 +115,7 @@ def test_load_that_is_on_or_off_for_hours_keeps_its_pods_once_the_budget_is_spen
 
     assert run.short[:DAY].mean() > 0.01
     assert run.short[2 * DAY :].mean() <= 0.015
-    assert run.factors.max() < MAX_SAFETY_FACTOR  # which would not have helped
+    assert run.factors.max() < MAX_FACTOR  # which would not have helped
 
 
 def test_jumps_that_nothing_announces_bring_the_factor_to_its_cap() -> None:
@@ -127,8 +127,8 @@ def test_jumps_that_nothing_announces_bring_the_factor_to_its_cap() -> None:
     assert run.state.steering.is_factor_at_max
     # A strict level multiplies the margin too, to the power that MARGIN_EXPONENT says, and without a week of history no
     # cap on load holds it. The margin itself, a logarithm, is 0.27 at the most here.
-    widest = np.exp(0.3 * MAX_SAFETY_FACTOR**MARGIN_EXPONENT)
-    assert run.served.max() <= loads.max() * widest * MAX_SAFETY_FACTOR / TARGET
+    widest = np.exp(0.3 * MAX_FACTOR**MARGIN_EXPONENT)
+    assert run.served.max() <= loads.max() * widest * MAX_FACTOR / TARGET
 
 
 def test_a_batch_that_begins_unforeseen_each_night_keeps_no_pods_for_the_rest_of_the_day() -> None:

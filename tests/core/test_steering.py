@@ -18,9 +18,9 @@ from kedastral.core.planning.stabilization import Recommendation
 from kedastral.core.planning.steering import (
     BUDGET_DAYS,
     MAX_ALLOWED,
+    MAX_FACTOR,
     MAX_PEAK_HOLD,
-    MAX_SAFETY_FACTOR,
-    MIN_SAFETY_FACTOR,
+    MIN_FACTOR,
     Account,
     DaySpent,
     SteeringSettings,
@@ -29,12 +29,12 @@ from kedastral.core.planning.steering import (
     add_recommendation,
     allowed_share,
     apply_outcome,
+    factor_of,
     judge_steps,
     longest_gap,
     next_peak_hold,
     rate_of,
     recommended_for,
-    safety_factor_of,
 )
 from kedastral.core.series import Series, epoch_seconds
 
@@ -46,9 +46,9 @@ ENOUGH, SHORT = StepOutcome(ZERO, 1.0, 49.0, 5), StepOutcome(ZERO, 1.0, 51.0, 5)
 
 
 def factor_after(
-    outcome: StepOutcome, settings: SteeringSettings = SETTINGS, safety_factor: float | None = 1.0
+    outcome: StepOutcome, settings: SteeringSettings = SETTINGS, factor: float | None = 1.0
 ) -> float | None:
-    return apply_outcome(SteeringState(safety_factor), outcome, settings).safety_factor
+    return apply_outcome(SteeringState(factor), outcome, settings).factor
 
 
 def recommendations(*replicas: int, first: float = 0.0, apart: float = 60.0) -> tuple[Recommendation, ...]:
@@ -105,7 +105,7 @@ def test_after_weeks_the_factor_still_follows() -> None:
 def test_a_minute_short_moves_the_factor_by_the_rate() -> None:
     spent = (DaySpent(int(ZERO // 86400), 4 * 1440.0, 4 * 14.4),)
     moved = apply_outcome(SteeringState(1.0, spent=spent), SHORT, SETTINGS)
-    assert moved.safety_factor == pytest.approx(math.exp(0.015 * 0.99 / 2), rel=1e-3)
+    assert moved.factor == pytest.approx(math.exp(0.015 * 0.99 / 2), rel=1e-3)
 
 
 def test_longer_steps_count_for_their_minutes() -> None:
@@ -114,7 +114,7 @@ def test_longer_steps_count_for_their_minutes() -> None:
 
 @pytest.mark.parametrize(("level", "first"), [(0.9, 1.1), (0.995, 1.1), (0.999, 1.2), (0.9999, 1.2)])
 def test_where_it_begins(level: float, first: float) -> None:
-    assert safety_factor_of(SteeringState(), attrs.evolve(SETTINGS, service_level=level)) == first
+    assert factor_of(SteeringState(), attrs.evolve(SETTINGS, service_level=level)) == first
 
 
 def test_load_at_exactly_what_the_pods_sustain_is_enough() -> None:
@@ -138,7 +138,7 @@ def test_at_the_maximum_of_replicas_nothing_moves(load: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("safety_factor", "load", "peak", "longer"),
+    ("factor", "load", "peak", "longer"),
     [
         (1.0, 99.0, 200.0, False),
         (1.0, 101.0, 200.0, True),
@@ -148,9 +148,9 @@ def test_at_the_maximum_of_replicas_nothing_moves(load: float) -> None:
     ],
 )
 def test_a_minute_short_by_more_than_the_factor_could_add_lengthens_the_hold_after_such_a_peak(
-    safety_factor: float, load: float, peak: float, longer: bool
+    factor: float, load: float, peak: float, longer: bool
 ) -> None:
-    state = SteeringState(safety_factor, peak_hold=600.0)
+    state = SteeringState(factor, peak_hold=600.0)
     assert (apply_outcome(state, attrs.evolve(SHORT, load=load, peak=peak), SETTINGS).peak_hold > 600.0) == longer
 
 
@@ -243,7 +243,7 @@ def test_rests_take_back_a_raised_factor_sooner_but_leave_the_bare_quantile_alon
     rested = (DaySpent(20514, 1440.0, 0.0, 720.0),)
 
     def change(factor: float, spent: tuple[DaySpent, ...]) -> float:
-        after = apply_outcome(SteeringState(factor, spent=spent), ENOUGH, SETTINGS).safety_factor
+        after = apply_outcome(SteeringState(factor, spent=spent), ENOUGH, SETTINGS).factor
         assert after is not None
         return math.log(after / factor)
 
@@ -268,14 +268,14 @@ def test_without_a_maximum_there_is_none_to_be_at() -> None:
 def test_in_mode_observe_minutes_are_counted_and_nothing_moves() -> None:
     observed = apply_outcome(SteeringState(1.0), SHORT, attrs.evolve(SETTINGS, observing=True))
     acted_on = apply_outcome(SteeringState(1.0), SHORT, SETTINGS)
-    assert (observed.safety_factor, observed.peak_hold) == (1.0, SteeringState().peak_hold)
+    assert (observed.factor, observed.peak_hold) == (1.0, SteeringState().peak_hold)
     assert (observed.spent, observed.account) == (acted_on.spent, acted_on.account)
 
 
 def test_minutes_without_effect_spend_the_budget_all_the_same() -> None:
     state = apply_outcome(SteeringState(1.0), attrs.evolve(SHORT, ready=40, load=401.0), SETTINGS)
 
-    assert (state.safety_factor, state.minutes_short) == (1.0, 1.0)
+    assert (state.factor, state.minutes_short) == (1.0, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -331,9 +331,9 @@ def test_a_minute_served_from_a_stale_plan_is_not_judged() -> None:
 
 
 def test_the_factor_stays_in_its_bounds_and_says_so() -> None:
-    assert factor_after(SHORT, safety_factor=MAX_SAFETY_FACTOR) == MAX_SAFETY_FACTOR
-    assert factor_after(ENOUGH, safety_factor=MIN_SAFETY_FACTOR) == MIN_SAFETY_FACTOR
-    assert SteeringState(MAX_SAFETY_FACTOR).is_factor_at_max
+    assert factor_after(SHORT, factor=MAX_FACTOR) == MAX_FACTOR
+    assert factor_after(ENOUGH, factor=MIN_FACTOR) == MIN_FACTOR
+    assert SteeringState(MAX_FACTOR).is_factor_at_max
     assert SteeringState(1.97).is_factor_at_max  # it comes down a little between two violations
     assert not SteeringState(1.9).is_factor_at_max
     assert not SteeringState().is_factor_at_max
@@ -457,7 +457,7 @@ def test_of_a_history_that_begins_later_what_it_holds_is_judged() -> None:
 def test_the_past_before_the_first_tick_is_nobodys_doing() -> None:
     state = judge_steps(SteeringState(), Series(FIRST_DATED, 60.0, np.full(60, 1e6)), SETTINGS)
 
-    assert (state.safety_factor, state.minutes, state.judged_until) == (None, 0.0, ZERO + 60 * 60)
+    assert (state.factor, state.minutes, state.judged_until) == (None, 0.0, ZERO + 60 * 60)
 
 
 def test_of_the_recommendations_of_one_step_the_minimum_is_kept() -> None:
@@ -520,7 +520,7 @@ def test_the_share_of_short_minutes_settles_at_the_budget(level: float) -> None:
     rng = np.random.default_rng(1)
     state, short = SteeringState(), 0
     for load in 100 * np.exp(rng.normal(0, 0.15, 20_000)):
-        ready = math.ceil(100 * safety_factor_of(state, settings) / 10)
+        ready = math.ceil(100 * factor_of(state, settings) / 10)
         state = apply_outcome(state, StepOutcome(ZERO, 1.0, load, ready), settings)
         short += load > ready * 10
 
@@ -534,7 +534,7 @@ def test_whatever_happens_the_factor_is_bounded(minutes: list[tuple[float, int]]
     for load, ready in minutes:
         state = apply_outcome(state, StepOutcome(ZERO, 1.0, load, ready), settings)
 
-        assert MIN_SAFETY_FACTOR <= safety_factor_of(state, settings) <= MAX_SAFETY_FACTOR
+        assert MIN_FACTOR <= factor_of(state, settings) <= MAX_FACTOR
 
 
 @pytest.mark.parametrize("level", [0.99, 0.999])
@@ -543,7 +543,7 @@ def test_rests_take_a_raised_factor_to_one_and_no_further_even_with_long_steps(l
     rested = (DaySpent(int(ZERO // 86400), 20000.0, 0.0, 20000.0),)
     hour = attrs.evolve(ENOUGH, minutes=60.0)
     assert allowed_share(SteeringState(spent=rested), settings) == MAX_ALLOWED
-    after = apply_outcome(SteeringState(1.05, spent=rested), hour, settings).safety_factor
+    after = apply_outcome(SteeringState(1.05, spent=rested), hour, settings).factor
     assert after == pytest.approx(1.0)
 
 
@@ -551,7 +551,7 @@ def test_a_short_step_of_a_week_is_no_number_too_large() -> None:
     settings = attrs.evolve(SETTINGS, service_level=0.9999, lead_time=60.0)
     week = StepOutcome(ZERO, 10080.0, 200.0, 5, peak=200.0, uncapped=20)
     after = apply_outcome(SteeringState(1.0), week, settings)
-    assert (after.safety_factor, after.peak_hold) == (MAX_SAFETY_FACTOR, MAX_PEAK_HOLD)
+    assert (after.factor, after.peak_hold) == (MAX_FACTOR, MAX_PEAK_HOLD)
     assert after.cap_relaxation == MAX_CAP_RELAXATION
 
 

@@ -868,8 +868,8 @@ async def test_other_settings_leave_of_the_state_what_the_table_says(changed: st
         "model": now.basis.history == before.basis.history and now.basis.forecaster == before.basis.forecaster,
         "late samples": found.source == state.source,
         "errors of the forecast": left.uncertainty == was.uncertainty,
-        "factor and hold": (left.steering.safety_factor, left.steering.peak_hold, left.steering.bridged_at)
-        == (was.steering.safety_factor, was.steering.peak_hold, was.steering.bridged_at),
+        "factor and hold": (left.steering.factor, left.steering.peak_hold, left.steering.bridged_at)
+        == (was.steering.factor, was.steering.peak_hold, was.steering.bridged_at),
         "error budget": (left.steering.spent, left.steering.account, left.steering.published)
         == (was.steering.spent, was.steering.account, was.steering.published),
         "held plans": (left.unstabilized, left.last_model_plan, left.before_stabilization)

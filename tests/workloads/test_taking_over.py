@@ -215,10 +215,10 @@ async def test_what_it_wrote_itself_without_knowing_replaces_no_newer_state_eith
 
 
 def with_factor(snapshot: Snapshot, factor: float, later: timedelta) -> Snapshot:
-    """``snapshot`` with another safety factor, made ``later``."""
+    """``snapshot`` with another steering factor, made ``later``."""
     level = snapshot.service_level
     assert level is not None
-    steering = attrs.evolve(level.state.steering, safety_factor=factor)
+    steering = attrs.evolve(level.state.steering, factor=factor)
     level = attrs.evolve(level, state=attrs.evolve(level.state, steering=steering))
     forecast = attrs.evolve(snapshot.forecast, made_at=snapshot.made_at + later)
     return attrs.evolve(snapshot, service_level=level, forecast=forecast)
@@ -227,7 +227,7 @@ def with_factor(snapshot: Snapshot, factor: float, later: timedelta) -> Snapshot
 def factor_of(snapshot: Snapshot | None) -> float:
     assert snapshot is not None
     assert snapshot.service_level is not None
-    return snapshot.service_level.state.steering.safety_factor
+    return snapshot.service_level.state.steering.factor
 
 
 @attrs.define

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """`cap_on_load`: the largest load that a plan may cover, from the largest loads of the last two weeks; pure.
 
-An unannounced jump widens the margin, and minutes short of pods raise the safety factor. Both multiply a forecast that
-may already be high, and together they have ordered many times the pods that the largest load ever seen would need. So a
-plan covers at most slightly more than the largest load of the last seven days, plus growth if the days are larger than
-the week before them. The cap never applies to the current load. If the cap itself leaves minutes short of pods, it is
-relaxed: outcomes steer it, as they do the peak hold (`kedastral.core.planning.steering`).
+An unannounced jump widens the margin, and minutes short of pods raise the steering factor. Both multiply a forecast
+that may already be high, and together they have ordered many times the pods that the largest load ever seen would need.
+So a plan covers at most slightly more than the largest load of the last seven days, plus growth if the days are larger
+than the week before them. The cap never applies to the current load. If the cap itself leaves minutes short of pods, it
+is relaxed: outcomes steer it, as they do the peak hold (`kedastral.core.planning.steering`).
 """
 
 import math

@@ -7,7 +7,7 @@ The service level is the share of minutes with enough pods. Three things togethe
   cover: the steps that the lead time overlaps and the prewarm steps (`kedastral.core.planning.uncertainty`). A
   regression of that largest load on the load of earlier hours and days is blended in; the better it is, the more it
   counts.
-- The safety factor, which multiplies that quantile, and the peak hold: how long the pods of a recent peak are kept.
+- The steering factor, which multiplies that quantile, and the peak hold: how long the pods of a recent peak are kept.
   Both follow feedback from past minutes (`kedastral.core.planning.steering`).
 - The cap on load (`kedastral.core.planning.load_cap`): margin and factor together plan for no more than the largest
   load of the week, growth included, unless that cap has left minutes short of pods.
@@ -43,10 +43,10 @@ from kedastral.core.planning.steering import (
     SteeringSettings,
     SteeringState,
     add_recommendation,
+    factor_of,
     judge_steps,
     keep_steering,
     peak_load,
-    safety_factor_of,
 )
 from kedastral.core.planning.uncertainty import (
     MAX_LOG_RATIO,
@@ -77,8 +77,8 @@ is too little data to tell whether it does worse."""
 class ServiceLevelGoal:
     """What a plan by service level aims at: ``service_level``, the share of minutes with enough pods.
 
-    ``headroom`` fixes the factor on the upper quantile; if None, the safety factor follows the service level. With less
-    than ``min_history`` seconds of history the plan follows the last value.
+    ``headroom`` fixes the factor on the upper quantile; if None, the steering factor follows the service level. With
+    less than ``min_history`` seconds of history the plan follows the last value.
     """
 
     service_level: float = 0.99
@@ -108,7 +108,7 @@ class ServiceLevelSettings:
 
     @property
     def level(self) -> float | None:
-        """The service level that the safety factor follows; None under a fixed headroom."""
+        """The service level that the steering factor follows; None under a fixed headroom."""
         return self.steering.service_level if self.headroom is None else None
 
     def margin_factor(self, factor: float) -> float:
@@ -175,7 +175,7 @@ class ServiceLevelReport:
 
     @property
     def is_factor_at_max(self) -> bool:
-        """Whether the safety factor is at its maximum."""
+        """Whether the steering factor is at its maximum."""
         return self.level is not None and self.state.steering.is_factor_at_max
 
 
@@ -325,7 +325,7 @@ def _status_of(
 def _stages_before_stabilization(basis: SteeredBasis, forecast: Forecast) -> PlanStages:
     """The stages up to the replicas that the load needs; ``replicas`` and ``floor`` are not stabilized yet."""
     facts, settings, state, last = basis.facts, basis.settings, basis.state, basis.last_recommendation
-    factor = safety_factor_of(state.steering, settings.steering) if settings.headroom is None else settings.headroom
+    factor = factor_of(state.steering, settings.steering) if settings.headroom is None else settings.headroom
     expected = forecast.values if basis.status.is_ok else np.full(len(forecast.values), facts.newest or 0.0)
     upper = _upper_of(basis, expected, factor)
     dead_band = dead_band_of(last, settings.policy, factor / FLOOR_UTILISATION, noise=facts.noise, recent=facts.recent)

@@ -31,8 +31,8 @@ from kedastral.core.steps import WHOLE_WITHIN
 
 DOWN_TOLERANCE = 0.08
 """A plan lower than the last recommendation by no more than this share changes nothing: a third fewer scale events for
-0.3 % more cost. A larger share would keep a steady load above its need for good: 0.12 would preserve the initial safety
-factor."""
+0.3 % more cost. A larger share would keep a steady load above its need for good: 0.12 would preserve the initial
+steering factor."""
 SMALL_FALL, SMALL_FALL_WINDOW = 0.11, HOUR
 """A fall by no more than this share stops at the maximum of the last ``SMALL_FALL_WINDOW`` seconds: most such falls of
 a steady, noisy load are over within the hour. A fall that lasts is followed."""

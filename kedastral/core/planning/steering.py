@@ -5,7 +5,7 @@ For each minute the pods that must have been Ready are derived from the recommen
 A minute short of pods raises whatever could have helped; any other minute lowers it a little, in the ratio at which the
 stated share of minutes has enough (Gibbs and Candes, "Adaptive Conformal Inference Under Distribution Shift", 2021):
 
-- The safety factor, which multiplies the upper quantile of the forecast.
+- The steering factor (``h`` in docs/planner.md), which multiplies the upper quantile of the forecast.
 - The peak hold: how long the pods of a recent peak are kept. Multiplying a forecast does not cover load that goes on
   and off for hours without warning: the load before a jump says nothing about its size, but the recent peak does. A
   minute lengthens the hold if it was short by more than the highest factor could have covered and a longer hold would
@@ -31,20 +31,20 @@ from kedastral.core.planning.stabilization import STEP_TOLERANCE, Recommendation
 from kedastral.core.series import DAY, MINUTE, Series, epoch_seconds
 from kedastral.core.steps import WHOLE_WITHIN, steps_to_serve
 
-# The safety factor
+# The steering factor
 
 FACTOR_RATE = 0.015
-"""How far the logarithm of the safety factor moves for a minute short of pods, at a service level of 0.99. It
+"""How far the logarithm of the steering factor moves for a minute short of pods, at a service level of 0.99. It
 is inversely proportional to the square root of the budget: rarer violations count for more, but not in proportion."""
 LEARNING_RUN, MIN_RATE_SHARE = 300.0, 0.2
 """Seconds of lead time, and the least share of the initial rate: see `rate_of`. A factor that moves less needs fewer
 pods for the same minutes short. Half the seconds save 1 % more pods, but miss the service level more often."""
-MIN_SAFETY_FACTOR, MAX_SAFETY_FACTOR = 0.7, 2.0
+MIN_FACTOR, MAX_FACTOR = 0.7, 2.0
 """Below the minimum, the reactive floor alone decides. Above the maximum, more pods do not help: the lead time is
 wrong, or the load jumps without warning."""
 NEAR_MAX_SHARE = 0.98
-"""From this share of `MAX_SAFETY_FACTOR` on the factor counts as at it: it falls a little between violations."""
-INITIAL_SAFETY_FACTOR, INITIAL_STRICT_SAFETY_FACTOR, STRICT_SERVICE_LEVEL = 1.1, 1.2, 0.999
+"""From this share of `MAX_FACTOR` on the factor counts as at it: it falls a little between violations."""
+INITIAL_FACTOR, INITIAL_STRICT_FACTOR, STRICT_SERVICE_LEVEL = 1.1, 1.2, 0.999
 """The initial factor, and the one for a service level of at least 0.999, where violations are too rare to wait for."""
 
 # The budget
@@ -99,7 +99,7 @@ class SteeringSettings:
 
     @property
     def rate(self) -> float:
-        """How far the logarithm of the safety factor initially moves for one minute short of pods: see `rate_of`."""
+        """How far the logarithm of the steering factor initially moves for one minute short of pods: see `rate_of`."""
         return FACTOR_RATE * math.sqrt(0.01 / self.budget)
 
 
@@ -165,16 +165,14 @@ class Account:
 class SteeringState:
     """The feedback, kept from tick to tick; part of the snapshot, so that it survives a restart.
 
-    ``safety_factor`` multiplies the upper quantile; None until the first tick. ``peak_hold`` is in seconds.
+    ``factor`` multiplies the upper quantile; None until the first tick. ``peak_hold`` is in seconds.
     ``bridged_at`` is when pods were last short that a longer hold would have kept within `longest_gap`, in epoch
     seconds. ``cap_relaxation`` multiplies the cap on load. ``seasonal_quantile`` is 0..1.
     ``judged_until`` is the time of the newest value judged, in epoch seconds. ``published`` are the recommendations
     as they were published.
     """
 
-    safety_factor: float | None = attrs.field(
-        default=None, validator=optional([ge(MIN_SAFETY_FACTOR), le(MAX_SAFETY_FACTOR)])
-    )
+    factor: float | None = attrs.field(default=None, validator=optional([ge(MIN_FACTOR), le(MAX_FACTOR)]))
     peak_hold: float = attrs.field(
         default=MIN_PEAK_HOLD, validator=[ge(MIN_PEAK_HOLD), le(MAX_PEAK_HOLD)], kw_only=True
     )
@@ -189,7 +187,7 @@ class SteeringState:
     @property
     def is_factor_at_max(self) -> bool:
         """Whether the factor is at its maximum: the service level will be missed, and more pods are not the answer."""
-        return self.safety_factor is not None and self.safety_factor >= NEAR_MAX_SHARE * MAX_SAFETY_FACTOR
+        return self.factor is not None and self.factor >= NEAR_MAX_SHARE * MAX_FACTOR
 
     @property
     def minutes(self) -> float:
@@ -228,7 +226,7 @@ def keep_steering(state: SteeringState, answers: SteeringState) -> SteeringState
     """``state`` with the feedback values of ``answers``: factor, hold, cap and seasonal quantile."""
     return attrs.evolve(
         state,
-        safety_factor=answers.safety_factor,
+        factor=answers.factor,
         peak_hold=answers.peak_hold,
         bridged_at=answers.bridged_at,
         cap_relaxation=answers.cap_relaxation,
@@ -285,7 +283,7 @@ def apply_outcome(state: SteeringState, outcome: StepOutcome, settings: Steering
     state = attrs.evolve(state, spent=spent, account=account)
     if settings.observing or resting or at_max:
         return state
-    factor, allowed = safety_factor_of(state, settings), allowed_share(state, settings)
+    factor, allowed = factor_of(state, settings), allowed_share(state, settings)
     rate = rate_of(state, settings) * outcome.minutes
     change = rate * (short - settings.budget)
     if factor > 1:  # rests lower a raised factor, but never make load short that the bare quantile would cover
@@ -300,7 +298,7 @@ def apply_outcome(state: SteeringState, outcome: StepOutcome, settings: Steering
     cap_hurt = short and not is_short(attrs.evolve(outcome, ready=outcome.uncapped), settings.policy)
     return attrs.evolve(
         state,
-        safety_factor=scale_within(factor, change, MIN_SAFETY_FACTOR, MAX_SAFETY_FACTOR),
+        factor=scale_within(factor, change, MIN_FACTOR, MAX_FACTOR),
         peak_hold=next_peak_hold(
             state.peak_hold, outcome.minutes, allowed, settings.lead_time, longer_helps=hold_helps
         ),
@@ -330,7 +328,7 @@ def allowed_share(state: SteeringState, settings: SteeringSettings) -> float:
 
 
 def rate_of(state: SteeringState, settings: SteeringSettings) -> float:
-    """How far the logarithm of the safety factor moves for one minute short of pods, given what it has learnt so far.
+    """How far the logarithm of the steering factor moves for one minute short of pods, given what it has learnt so far.
 
     It falls with the square root of the minutes short (in daily budgets) times the lead time, since such minutes come
     in runs of that length. This is a decaying step size (Angelopoulos, Barber and Bates, "Online conformal prediction
@@ -342,11 +340,11 @@ def rate_of(state: SteeringState, settings: SteeringSettings) -> float:
     return settings.rate * max(1 / math.sqrt(learnt), MIN_RATE_SHARE)
 
 
-def safety_factor_of(state: SteeringState, settings: SteeringSettings) -> float:
-    """The safety factor to plan with."""
-    if state.safety_factor is not None:
-        return state.safety_factor
-    return INITIAL_STRICT_SAFETY_FACTOR if settings.is_strict else INITIAL_SAFETY_FACTOR
+def factor_of(state: SteeringState, settings: SteeringSettings) -> float:
+    """The steering factor to plan with."""
+    if state.factor is not None:
+        return state.factor
+    return INITIAL_STRICT_FACTOR if settings.is_strict else INITIAL_FACTOR
 
 
 def is_short(outcome: StepOutcome, policy: PlanPolicy) -> bool:
@@ -356,7 +354,7 @@ def is_short(outcome: StepOutcome, policy: PlanPolicy) -> bool:
 
 def would_longer_hold_help(outcome: StepOutcome, peak: float, factor: float, policy: PlanPolicy) -> bool:
     """Whether the step was short by more than the highest factor would have added, but not with pods for ``peak``."""
-    beyond_factor = min(outcome.load, peak) * factor / MAX_SAFETY_FACTOR
+    beyond_factor = min(outcome.load, peak) * factor / MAX_FACTOR
     return is_short(attrs.evolve(outcome, load=beyond_factor), policy)
 
 
@@ -366,7 +364,7 @@ def would_other_days_help(outcome: StepOutcome, factor: float, settings: Steerin
     Below `STRICT_SERVICE_LEVEL`, it must be short by more than the highest factor would have added: the factor is the
     cheaper one. At a strict level it is not, since there it is raised by rare events, and then multiplies every minute.
     """
-    factor = MAX_SAFETY_FACTOR if settings.is_strict else factor
+    factor = MAX_FACTOR if settings.is_strict else factor
     return outcome.seasonal >= outcome.load and would_longer_hold_help(
         outcome, outcome.seasonal, factor, settings.policy
     )

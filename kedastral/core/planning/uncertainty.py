@@ -22,7 +22,7 @@ from kedastral.core.planning.peak_regression import PeakRegression, fit_peak_reg
 from kedastral.core.series import DAY, HOUR, MINUTE, Floats, Series, epoch_seconds
 
 QUANTILES = (0.90, 0.95)
-"""The calibrated levels. The planner reads the first: a moderate quantile times an adaptive safety factor is cheaper
+"""The calibrated levels. The planner reads the first: a moderate quantile times an adaptive steering factor is cheaper
 than an extreme quantile, because a few weeks of data say little about the tail."""
 FAST_HALF_LIFE, SLOW_HALF_LIFE = 30 * MINUTE, DAY
 """Half-lives in seconds of the two residual scales, whose mean is used. The fast one notices a jump within minutes; the
