@@ -9,7 +9,7 @@ from typing import ClassVar
 import attrs
 import numpy as np
 
-from kedastral.core.series import DAY, MINUTE, Series, align_down, require_positive
+from kedastral.core.series import DAY, HOUR, MINUTE, Series, align_down, require_positive
 
 CAMPAIGN_AT = 9.5
 """The hour at which the campaign begins, every day."""
@@ -34,7 +34,7 @@ class SyntheticLoad:
     def at(self, moment: datetime) -> float:
         """The load at ``moment``, in requests per second; > 0."""
         seconds = moment.timestamp()
-        hour = seconds % DAY / 3600
+        hour = seconds % DAY / HOUR
         weekend = 0.7 if moment.weekday() >= 5 else 1.0
         load = (
             self.peak
@@ -47,7 +47,7 @@ class SyntheticLoad:
 
     def event_at(self, moment: datetime) -> str | None:
         """What is special at ``moment``, in words; None if it is an ordinary day."""
-        hour = moment.timestamp() % DAY / 3600
+        hour = moment.timestamp() % DAY / HOUR
         if self.is_flash_at(moment):
             return "a flash that nobody can foresee: three times the load for ten minutes"
         if 0 <= hour - CAMPAIGN_AT < 1.5:
@@ -57,7 +57,7 @@ class SyntheticLoad:
     def is_flash_at(self, moment: datetime) -> bool:
         """Whether the flash of the day is on at ``moment``: load that no history shows."""
         seconds = moment.timestamp()
-        return 0 <= seconds % DAY / 3600 - self._flash_at(math.floor(seconds / DAY)) < FLASH / 3600
+        return 0 <= seconds % DAY / HOUR - self._flash_at(math.floor(seconds / DAY)) < FLASH / HOUR
 
     def _flash_at(self, day: int) -> float:
         """The hour, 11 to 19, at which the flash of a ``day`` (counted from the epoch) begins."""

@@ -17,7 +17,7 @@ from kedastral.core.series import Series
 from kedastral.doctor import query_rules
 from kedastral.doctor.diagnosis import Diagnosis, Severity, examine, worst
 from kedastral.doctor.evidence import Evidence, QueryAnswer
-from kedastral.doctor.live import ask_query
+from kedastral.doctor.live import LOOKED_BACK, ask_query
 from kedastral.errors import SourceError
 from kedastral.settings.effect import describe_lack, describe_need
 from kedastral.settings.fleet import FleetSettings, WorkloadSettings
@@ -25,10 +25,6 @@ from kedastral.settings.promql import describe_raw_counter, find_raw_counter
 from kedastral.settings.types import write_duration
 from kedastral.text import one_line
 from kedastral.workloads.data_sources import DataSourceConnection, DataSources
-
-CHECKED = 6 * 3600.0
-"""Seconds of history to request: enough to recognise a counter, and to span a quiet time."""
-
 
 OK = "ok, "
 IN_ITS_LINE = frozenset({"raw-counter", "max-below-load"})
@@ -71,7 +67,7 @@ async def _ask_all(fleet: FleetSettings) -> bool:
 async def _ask(workload: WorkloadSettings, connection: DataSourceConnection, now: datetime) -> tuple[bool, str]:
     """Whether the workload's query returns a load, and what to say about it. Raises SourceError."""
     step = workload.forecast.step
-    query = RangeQuery(workload.query, max(CHECKED, step), step, step)
+    query = RangeQuery(workload.query, max(LOOKED_BACK, step), step, step)
     history = PrometheusHistory(connection.client, query, limits=connection.limits, timeout=connection.settings.timeout)
     series = await history.read(now)
     counter = find_counter(series)

@@ -13,6 +13,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from kedastral.core.series import HOUR, MINUTE
 from kedastral.demo import REACTIVE_UTILISATION, DemoComparison, Deployment
 
 REACTIVE = f"reactive HPA at {REACTIVE_UTILISATION:.0%}"
@@ -172,17 +173,17 @@ def totals(comparison: DemoComparison) -> list[tuple[str, str, str]]:
     """What both Deployments have done so far: a label and a figure for each."""
     demand = comparison.demand or 1.0
     rows: list[tuple[str, Callable[[Deployment], str]]] = [
-        ("minutes short of pods, foreseeable", lambda one: f"{one.foreseeable_seconds / 60:,.0f}"),
-        ("minutes short of pods, by surprise", lambda one: f"{one.surprised_seconds / 60:,.0f}"),
+        ("minutes short of pods, foreseeable", lambda one: f"{one.foreseeable_seconds / MINUTE:,.0f}"),
+        ("minutes short of pods, by surprise", lambda one: f"{one.surprised_seconds / MINUTE:,.0f}"),
         ("load not served so far", lambda one: f"{one.missed / demand:.2%}"),
-        ("pod-hours", lambda one: f"{one.pod_seconds / 3600:,.0f}"),
+        ("pod-hours", lambda one: f"{one.pod_seconds / HOUR:,.0f}"),
     ]
     return [(label, show(comparison.predictive), show(comparison.reactive)) for label, show in rows]
 
 
 def draw_summary(comparison: DemoComparison) -> Group:
     """The totals, and what they mean."""
-    table = Table("", "kedastral", REACTIVE, title=f"{comparison.at / 3600:.1f} hours of the demo's time")
+    table = Table("", "kedastral", REACTIVE, title=f"{comparison.at / HOUR:.1f} hours of the demo's time")
     for label, *cells in totals(comparison):
         table.add_row(label, *cells)
     return Group(table, Text(conclude(comparison)))
@@ -191,7 +192,7 @@ def draw_summary(comparison: DemoComparison) -> Group:
 def conclude(comparison: DemoComparison) -> str:
     """The comparison in words."""
     ours, theirs = comparison.predictive, comparison.reactive
-    if comparison.at < 3600:
+    if comparison.at < HOUR:
         return "Less than an hour of the demo's time has passed: too little for a conclusion."
     foreseen = _compare_minutes(ours.foreseeable_seconds, theirs.foreseeable_seconds)
     words = [f"Rises that the history shows, such as the campaign: {foreseen}."]
@@ -207,7 +208,7 @@ def conclude(comparison: DemoComparison) -> str:
 
 
 def _compare_minutes(ours: float, theirs: float) -> str:
-    mine, other = round(ours / 60), round(theirs / 60)
+    mine, other = round(ours / MINUTE), round(theirs / MINUTE)
     if mine == other == 0:
         return "nobody was short of pods"
     return f"Kedastral was short of pods for {mine:,} min, the {REACTIVE} for {other:,} min"

@@ -20,7 +20,7 @@ from kedastral.adapters.prometheus.limits import TimeBudget
 from kedastral.adapters.prometheus.range_queries import in_seconds
 from kedastral.core.data_quality.raw_counter import FALLING, FEWEST_COUNTED, NEVER_FALLS, falls_often, find_counter
 from kedastral.core.promql_text import read_duration, without_strings
-from kedastral.core.series import Series, align_down
+from kedastral.core.series import HOUR, Series, align_down
 from kedastral.doctor.evidence import AddressAnswer, QueryAnswer, WorkloadState
 from kedastral.doctor.nodes import integer_at, rows_at, text_at, tree_of
 from kedastral.doctor.query_rules import RATED
@@ -33,7 +33,7 @@ from kedastral.settings.types import Name
 from kedastral.settings.yaml import Node
 from kedastral.workloads.data_sources import DataSourceConnection
 
-LOOKED_BACK = 6 * 3600.0
+LOOKED_BACK = 6 * HOUR
 """Seconds of history to request: enough to recognise a counter, and to span a quiet time."""
 COARSE_POINTS = 300
 """Points in which the whole window is read, to find where it begins."""
@@ -110,7 +110,7 @@ class QueryProbe:
         several = range_series(response)
         load = sum_load(several, start, end, step)
         if load.why_none:
-            words = f"{load.why_none}, in the last {LOOKED_BACK / 3600:g} hours"
+            words = f"{load.why_none}, in the last {LOOKED_BACK / HOUR:g} hours"
             raise SourceError(words, reason="no_load" if several else "empty")
         series = Series(start, step, load.values)
         counter, newest = find_counter(series), series.newest

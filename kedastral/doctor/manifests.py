@@ -11,6 +11,7 @@ from datetime import datetime
 
 import attrs
 
+from kedastral.core.series import HOUR
 from kedastral.doctor.evidence import (
     RESOURCE_TYPES,
     ObjectName,
@@ -247,7 +248,7 @@ def _read_pod(node: Table) -> PodStart | None:
     return PodStart(namespace, texts_at(node, "metadata", "labels"), seconds, owners[0] if owners else "")
 
 
-LONGEST_START = 3600.0
+LONGEST_START = HOUR
 """Seconds; a pod that became Ready later than that has probably been Ready before."""
 
 

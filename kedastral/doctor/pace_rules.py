@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator
 
 from kedastral.core.capacity import ReplicaBounds
+from kedastral.core.series import HOUR
 from kedastral.doctor.diagnosis import RuleBook, Severity, Symptom
 from kedastral.doctor.evidence import Evidence, ScalingObject, each_of_ours, is_observed
 from kedastral.settings.fleet import WorkloadSettings
@@ -13,7 +14,7 @@ from kedastral.simulation.hpa import Hpa, HpaBehavior, HpaMetric, SelectPolicy
 BOOK = RuleBook()
 SYNC = 15.0
 """Seconds between two decisions of the HPA; ``--horizontal-pod-autoscaler-sync-period``."""
-LONGEST_RAMP = 3600.0
+LONGEST_RAMP = HOUR
 """Seconds after which a ramp counts as endless."""
 RUSH = 4
 """The factor by which the load of a rush grows within the lead time, for the rule about the ramp."""

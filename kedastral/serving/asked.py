@@ -9,10 +9,11 @@ import trio
 
 from kedastral.core.planning.snapshot import Mode, Snapshot
 from kedastral.core.planning.stale_policy import OnStale, StalePolicy
+from kedastral.core.series import HOUR
 from kedastral.errors import RemoteError
 from kedastral.logs import of_many
 
-FORGET_AFTER = 3600.0
+FORGET_AFTER = HOUR
 """Seconds after which a workload that nobody asks for is no longer read."""
 FIRST_WAIT = 1.0
 """Seconds that the very first call for a workload may wait; KEDA allows 3 s in all, with one retry."""

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.snapshot import Snapshot, replicas_at
 from kedastral.core.planning.stale_policy import StalePolicy
-from kedastral.core.series import EPOCH, Series, epoch_seconds
+from kedastral.core.series import EPOCH, HOUR, MINUTE, Series, epoch_seconds
 from kedastral.serving.told import OtherAnswers, answers_between
 
-SPAN = 6 * 3600.0
+SPAN = 6 * HOUR
 """How many seconds of load are kept."""
 MAX_POINTS = 720
 """How many points of each kind are kept: six hours with 30-second steps. One workload takes at most about 26 kB, and
@@ -40,7 +40,7 @@ class RecentLoad:
     """
 
     start: datetime = EPOCH
-    step: float = 60.0
+    step: float = MINUTE
     loads: NDArray[np.float32] = attrs.field(factory=lambda: np.empty(0, dtype=np.float32))
     planned_at: "array[float]" = attrs.field(factory=lambda: array("d"))
     planned: "array[float]" = attrs.field(factory=lambda: array("d"))

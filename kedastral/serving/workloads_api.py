@@ -20,13 +20,15 @@ from kedastral.core.planning.snapshot import Mode, Snapshot, replicas_at
 from kedastral.core.planning.stale_policy import StalePolicy
 from kedastral.core.planning.steering import DAY_MINUTES, SteeringState
 from kedastral.core.planning.uncertainty import QUANTILES
-from kedastral.core.series import EPOCH, epoch_seconds
+from kedastral.core.series import EPOCH, HOUR, epoch_seconds
 from kedastral.core.serving import decide
 from kedastral.serving.answers import LongAnswers, answer_error, answer_json, mark_stale
 from kedastral.serving.recent import RecentLoad, RecentLoads
 from kedastral.serving.view import SnapshotView
 from kedastral.wire import JsonValue, dump_json, write_explanation, write_snapshot, write_time
 
+SPARK_SPAN = HOUR
+"""Seconds of measured load that a row of the list shows."""
 SPARK_POINTS = 30
 """How many points of load, and of forecast, a row of the list shows."""
 FRESH_FOR = 1.0
@@ -211,10 +213,10 @@ def _budget(steering: SteeringState, level: float, spent: float) -> dict[str, Js
 
 
 def _spark(snapshot: Snapshot, recent: RecentLoad | None) -> dict[str, JsonValue]:
-    """The last hour of load and the forecast, each in at most `SPARK_POINTS` maxima."""
+    """The last `SPARK_SPAN` seconds of load and the forecast, each in at most `SPARK_POINTS` maxima."""
     spark: dict[str, JsonValue] = {"forecast": _thin(snapshot.forecast.values)}
     if recent is not None:
-        spark["recent"] = _thin(recent.loads[-max(round(3600 / recent.step), 2) :])
+        spark["recent"] = _thin(recent.loads[-max(round(SPARK_SPAN / recent.step), 2) :])
     return spark
 
 

@@ -20,7 +20,17 @@ from kedastral.core.data_quality.settling import MAX_SETTLING, SettlingTime, fin
 from kedastral.core.history_cache import HistoryCache, Span
 from kedastral.core.kept_state import SourceState
 from kedastral.core.promql_text import read_duration, without_strings
-from kedastral.core.series import EPOCH, DataQuality, Floats, Ints, Series, align_down, epoch_seconds, require_positive
+from kedastral.core.series import (
+    EPOCH,
+    HOUR,
+    DataQuality,
+    Floats,
+    Ints,
+    Series,
+    align_down,
+    epoch_seconds,
+    require_positive,
+)
 from kedastral.errors import NotServedError, SourceError
 from kedastral.logs import named
 from kedastral.text import one_line
@@ -29,7 +39,7 @@ POINTS_PER_REQUEST = 11_000
 """The most points that Prometheus returns for a series."""
 OVERLAP_POINTS = 3
 """The fewest points that are read again at each tick, because samples may be late."""
-LATE_SECONDS = 3600.0
+LATE_SECONDS = HOUR
 """How long trailing points without a value are read again: a remote write may catch up."""
 SMALL = 1_000
 """The most points of an urgent request; it is never split."""

@@ -6,6 +6,7 @@ import attrs
 from kedastral.adapters.redis.connection import RedisConnection
 from kedastral.adapters.redis.scripts import LuaScript, ScriptCall, text_of, unexpected_as_error
 from kedastral.core.ports import Membership
+from kedastral.core.series import DAY, HOUR
 
 RENEW = LuaScript("""\
 local time = redis.call('TIME')
@@ -70,11 +71,11 @@ class RedisMembers:
 
     connection: RedisConnection
     prefix: str = "kedastral"
-    ttl: float = 86400.0
+    ttl: float = DAY
 
     async def renew(self, member: str, lease: float, token: int) -> Membership:
         """See `kedastral.core.ports.MemberRegistry.renew`."""
-        arguments = (member, round(lease * 1000), token, round((self.ttl + lease) * 1000) + 3_600_000)
+        arguments = (member, round(lease * 1000), token, round((self.ttl + lease + HOUR) * 1000))
         [answer] = await self.connection.run_scripts([ScriptCall(RENEW, self._key, arguments)])
         with unexpected_as_error():
             if not isinstance(answer, list) or len(answer) != 2 or not isinstance(answer[1], list):

@@ -18,6 +18,7 @@ from kedastral.adapters.redis.scripts import (
     unexpected_as_error,
 )
 from kedastral.core.ports import Found, SharedWrite, WriteOutcome, Written
+from kedastral.core.series import DAY
 from kedastral.errors import StoreError
 from kedastral.logs import of_many
 from kedastral.text import one_line
@@ -95,7 +96,7 @@ class RedisSnapshots:
 
     connection: RedisConnection
     prefix: str = "kedastral"
-    ttl: float = 86400.0
+    ttl: float = DAY
     _unread: WorkloadComplaints = attrs.field(factory=WorkloadComplaints, init=False)
     _unwritten: WorkloadComplaints = attrs.field(factory=WorkloadComplaints, init=False)
 

@@ -13,12 +13,13 @@ from kedastral.adapters.redis.connection import RedisConnection
 from kedastral.adapters.redis.scripts import CHANGES, NOTE, LuaScript, ScriptCall, microseconds, text_of
 from kedastral.clock import WallClock
 from kedastral.core.kept_state import KeptHistory, KeptState
+from kedastral.core.series import DAY
 from kedastral.errors import StoreError
 from kedastral.logs import of_many
 from kedastral.state_format import StateFormatError, read_history, read_state, write_history, write_state
 from kedastral.text import one_line
 
-STATE_TTL = 7 * 86400.0
+STATE_TTL = 7 * DAY
 """Seconds for which the state of a workload that nobody forecasts is kept, as in a state directory."""
 
 T = TypeVar("T")
