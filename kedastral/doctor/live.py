@@ -18,6 +18,7 @@ from kedastral.adapters.prometheus.answer import QueryResponse, find_twins, inst
 from kedastral.adapters.prometheus.api import PrometheusApi, QueryRequest
 from kedastral.adapters.prometheus.limits import TimeBudget
 from kedastral.adapters.prometheus.range_queries import in_seconds
+from kedastral.core.data_quality.outliers import screen
 from kedastral.core.data_quality.raw_counter import FALLING, FEWEST_COUNTED, NEVER_FALLS, falls_often, find_counter
 from kedastral.core.promql_text import read_duration, without_strings
 from kedastral.core.series import HOUR, Series, align_down
@@ -121,7 +122,7 @@ class QueryProbe:
             counter="" if counter is None else counter.words,
             is_gauge=falls_often(series),
             age=age,
-            largest=None if newest is None else float(np.nanmax(series.values)),
+            largest=None if newest is None else float(np.nanmax(screen(series).history.values)),
         )
 
     async def measure_history(self) -> float | None:

@@ -127,6 +127,8 @@ CASES: tuple[tuple[str, MadeUpPrometheus, WorkloadSettings, dict[str, Severity]]
     ("late", MadeUpPrometheus(age=150.0), workload(), {"late-samples": Severity.WARNING}),
     ("a gauge that ended", MadeUpPrometheus(between(NOW - timedelta(days=20), NOW - timedelta(minutes=10))),
      workload("sum(load)"), {"late-samples": Severity.WARNING}),
+    ("one outlier far beyond max", MadeUpPrometheus(lambda at: 1e12 if at == NOW.timestamp() - 7200 else 9.0 + at % 7),
+     workload(), {}),
     ("a raw counter", MadeUpPrometheus(counting), workload("sum(load)"), {"raw-counter": Severity.ERROR}),
     ("a gauge in rate()", MadeUpPrometheus(falls=110.0), workload(), {"gauge-as-counter": Severity.ERROR}),
     ("a gauge by its values, whatever its type", MadeUpPrometheus(falls=110.0, kinds=("counter",)), workload(),
