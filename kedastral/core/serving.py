@@ -124,9 +124,10 @@ def _unknown_before(snapshot: Snapshot) -> str:
 
 
 def _staleness(snapshot: Snapshot | None, now: datetime) -> str:
+    """Why there is no fresh forecast, in the same words at every call: Kubernetes counts equal events as one."""
     if snapshot is None:
         return "no forecast yet"
-    ahead = (snapshot.made_at - now).total_seconds()
-    if ahead > 0:
-        return f"the newest forecast is from {ahead:.0f} s in the future: a clock was set back, or clocks differ"
-    return f"the newest forecast is {snapshot.age(now):.0f} s old"
+    made_at = f"{snapshot.made_at:%Y-%m-%dT%H:%M:%SZ}"
+    if snapshot.made_at > now:
+        return f"the newest forecast is of {made_at}, which is in the future: a clock was set back, or clocks differ"
+    return f"the newest forecast is of {made_at}"

@@ -317,7 +317,7 @@ def test_stale_plans_observers_and_the_unknown_past_are_told_apart() -> None:
     late = fresh.made_at + timedelta(seconds=200)
     stale_one = explain(fresh, late, StalePolicy(default_min=3))
     assert stale_one.sentence.startswith(
-        "KEDA is told 3 replicas: the stale policy decided: the newest forecast is 200 s old"
+        "KEDA is told 3 replicas: the stale policy decided: the newest forecast is of 2026-03-01T14:30:00Z"
     )
     assert without(stale_one, StageName.STALE) == 12
     held = explain(fresh, late, StalePolicy(on_stale=OnStale.ERROR))

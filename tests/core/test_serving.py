@@ -20,6 +20,8 @@ from kedastral.core.serving import Activity, Decision, decide, keep_served, seco
 MADE_AT = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
+OLD = "the newest forecast is of 2026-03-01T12:00:00Z"
+
 
 def after(seconds: float) -> datetime:
     return MADE_AT + timedelta(seconds=seconds)
@@ -162,7 +164,7 @@ def test_a_plan_from_further_ahead_than_plans_are_fresh_for_is_stale_and_not_rid
     told = decide(snapshot([30] * 30), now, policy)
     assert told.stale
     assert told.replicas == (2 if on_stale is OnStale.DEFAULT_MIN else None)
-    assert told.reason == "the newest forecast is from 120 s in the future: a clock was set back, or clocks differ"
+    assert told.reason == f"{OLD}, which is in the future: a clock was set back, or clocks differ"
 
 
 def test_a_fresh_plan_holds_past_its_end() -> None:
@@ -175,7 +177,7 @@ def test_default_min_is_told_when_stale_and_nothing_is_active() -> None:
     assert decision.replicas == 3
     assert decision.stale
     assert not decision.is_active(0)
-    assert "121 s old" in decision.reason
+    assert decision.reason == OLD
 
 
 def test_default_min_is_told_when_there_is_no_plan() -> None:
@@ -189,15 +191,15 @@ def test_a_stale_plan_is_ridden_while_it_covers_the_lead() -> None:
     policy = StalePolicy(120, OnStale.RIDE_FORECAST)
     made = snapshot([2, 2, 2, 2, 2, 6, 3, 3, 3, 3], lead=120, floor=1)  # ends after 600 s
 
-    assert decide(made, after(180), policy) == Decision(6, stale=True, reason="the newest forecast is 180 s old")
+    assert decide(made, after(180), policy) == Decision(6, stale=True, reason=OLD)
     assert decide(made, after(180), policy).is_active(0)
     last = decide(made, after(480) - MICROSECOND, policy)
-    assert last == Decision(3, stale=True, reason="the newest forecast is 480 s old")
+    assert last == Decision(3, stale=True, reason=OLD)
     over = decide(made, after(480), policy)
     assert over.replicas is None
     assert over.stale
     assert not over.is_active(0)
-    assert "480 s old" in over.reason
+    assert OLD in over.reason
 
 
 def test_a_ridden_plan_has_woken_a_sleeping_workload_a_lead_time_before_the_load() -> None:
@@ -372,7 +374,7 @@ def test_a_plan_is_ahead_where_it_comes_from_further_in_the_future_than_plans_ar
 def test_where_no_number_may_be_given_it_is_said_why() -> None:
     withheld = attrs.evolve(snapshot([5, 5, 5]), withheld=True)
     assert "it is not known what KEDA was told before the start" in decide(withheld, after(0), ERRS).reason
-    assert decide(withheld, after(300), ERRS) == Decision(None, stale=True, reason="the newest forecast is 300 s old")
+    assert decide(withheld, after(300), ERRS) == Decision(None, stale=True, reason=OLD)
 
 
 def resumed(since: float, served: int | None, *, withheld: bool = False) -> Snapshot:

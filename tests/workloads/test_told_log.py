@@ -91,7 +91,7 @@ REASONS: dict[StageName, tuple[Callable[[], Snapshot], str]] = {
     ),
     StageName.STALE: (
         lambda: flat(1000.0),
-        "2: the stale policy decided: the newest forecast is 200 s old: KEDA is told the default minimum",
+        "2: the stale policy decided: the newest forecast is of 2026-03-01T14:30:00Z: KEDA is told the default minimum",
     ),
 }
 
