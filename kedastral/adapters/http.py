@@ -211,12 +211,12 @@ async def read_bounded(
 ) -> bytes:
     """The body of a streamed response; raises AnswerTooLargeError as soon as it exceeds ``limit`` bytes.
 
-    ``admit`` is awaited before more than ``large`` bytes are held.
+    ``admit`` is awaited before more than ``large`` bytes are held; what it raises is raised here.
     """
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
         raise AnswerEncodedError(f"the answer is encoded as {one_line(encoding, 40)}, which was not asked for")
-    body = bytearray()
+    body, refused = bytearray(), None
     # Leaving the loop would abandon httpx's nested generators to the garbage collector; a cancellation unwinds them.
     with trio.CancelScope() as reading:
         async for chunk in response.aiter_bytes():
@@ -224,8 +224,15 @@ async def read_bounded(
                 reading.cancel()
                 continue
             if len(body) + len(chunk) > large:
-                await admit()
+                try:
+                    await admit()
+                except BaseException as error:  # noqa: BLE001 - raised below, or a cancellation that comes again at once
+                    refused = error
+                    reading.cancel()
+                    continue
             body += chunk
+    if refused is not None:
+        raise refused
     if reading.cancel_called:
         raise AnswerTooLargeError(f"the answer is larger than {limit >> 20} MiB")
     return bytes(body)

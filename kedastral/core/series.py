@@ -89,7 +89,7 @@ class DataQuality:
     holds gaps since the last complete answer. ``lower_bounds`` holds all values of the partial answer, ending with
     ``at_least``. ``watched`` is for how many seconds new points have been read again: just after a start it is unknown
     whether they have settled. ``counts`` says how many series each of the newest points sums, NaN if unknown.
-    ``range`` is for how many seconds a sample counts, as in ``rate(x[5m])``; 0 if unknown.
+    ``range`` is for how many seconds a sample counts, as in ``rate(x[5m])``, at most ten minutes; 0 if unknown.
     """
 
     settling: float = 0.0

@@ -151,12 +151,15 @@ class QueryProbe:
     async def measure_age(self) -> float | None:
         """The age of the newest sample of what the query takes rate() of, by Prometheus' own clock.
 
-        A selector alone finds no sample that is older than five minutes.
+        A selector alone finds no sample that is older than five minutes. A subquery does, but its steps lie on whole
+        minutes, so it is the second choice.
         """
         selector = self._selector
         if selector is None:
             return None
-        return await self._ask_number(f"time() - max(max_over_time(timestamp({selector})[{OLDEST_SAMPLE}s:1m]))")
+        young = f"max(timestamp({selector}))"
+        old = f"max(max_over_time(timestamp({selector})[{OLDEST_SAMPLE}s:1m]))"
+        return await self._ask_number(f"time() - ({young} or {old})")
 
     async def read_rated_kind(self) -> str:
         """The type of what the query takes rate() of, such as counter, if all targets agree and Prometheus knows it."""

@@ -19,6 +19,7 @@ import trio
 from kedastral import __version__
 from kedastral.clock import WallClock
 from kedastral.core.kept_state import KeptHistory, KeptModel, KeptState, adapt_state
+from kedastral.core.planning.service_level import ServiceLevelReport
 from kedastral.core.planning.snapshot import Mode, Snapshot
 from kedastral.core.ports import RestorableSource, SnapshotStore, StateStore
 from kedastral.core.series import HOUR, Floats
@@ -38,6 +39,8 @@ INCOMPLETE_AFTER = 600.0
 FORGET_AFTER = timedelta(days=7)
 """How long the state of a removed workload is kept: over a weekend, or until the configuration is rolled back."""
 SWEEP_EVERY = HOUR
+CALIBRATED = 3 * HOUR
+"""Seconds of judged forecasts; a restored state with fewer is calibrated anew, which judges those of six hours."""
 SAVE_AT_THE_END = 2.0
 """Seconds that saving may take after the process was told to stop."""
 
@@ -165,7 +168,7 @@ class StateKeeper:
             adapted = attrs.evolve(adapted, snapshot=attrs.evolve(published, service_level=level))
         await self.snapshots.put(adapted.snapshot)
         self._adapted[runner.key] = adapted
-        _request_calibration(runner, state)
+        _request_calibration(runner, adapted.snapshot.service_level)
         if adapted.told is not None:
             self._told[runner.key] = _Told(adapted.told, adapted.snapshot.made_at)
         observes = state.snapshot.mode is Mode.OBSERVE
@@ -206,7 +209,7 @@ class StateKeeper:
         level = attrs.evolve(now.state, uncertainty=kept.state.uncertainty, steering=kept.state.steering)
         report = attrs.evolve(now, state=level)
         self.snapshots.revise(runner.key, lambda own: attrs.evolve(own, service_level=report))
-        _request_calibration(runner, state)
+        _request_calibration(runner, report)
 
     async def _restore_source(self, runner: WorkloadRunner) -> None:
         source, state = runner.parts.source, self._adapted.pop(runner.key, None)
@@ -420,10 +423,15 @@ def _counts_more(published: Snapshot, kept: Snapshot, fingerprint: str) -> bool:
     return published.fingerprint == fingerprint
 
 
-def _request_calibration(runner: WorkloadRunner, state: KeptState) -> None:
-    """Let the forecaster find the uncertainty anew if that of ``state`` is of other windows."""
+def _request_calibration(runner: WorkloadRunner, report: ServiceLevelReport | None) -> None:
+    """Let the forecaster find the uncertainty anew if ``report``, to be continued from, has judged few forecasts.
+
+    That of other windows was dropped, and the process before this one may have ended before it had found another.
+    """
     forecaster = runner.parts.forecaster
-    if isinstance(forecaster, TrainedForecaster) and not runner.basis.same_calibration(state.basis):
+    if not isinstance(forecaster, TrainedForecaster) or report is None:
+        return
+    if report.state.uncertainty.model.windows * runner.basis.step < CALIBRATED:
         forecaster.request_calibration()
 
 

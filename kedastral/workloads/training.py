@@ -138,9 +138,9 @@ class TrainedForecaster:
         """Use these from now on: the uncertainty found so far is of other windows, also that of a job under way. The
         model stays as it is."""
         self.train, self.calibrate, self._uncertainty = train, calibrate, None
-        for job in (self._job, self._calibration):
-            if job is not None:
-                job.outdated = True
+        if self._job is not None:
+            self._job.outdated = True
+        self._drop_calibration()
         self.request_calibration()
 
     def request_calibration(self) -> None:
@@ -149,9 +149,14 @@ class TrainedForecaster:
 
     def cancel_training(self) -> None:
         """Stop training, since nobody will ask for a forecast. A running job ends by itself, unused."""
-        for job in (self._job, self._calibration):
-            if job is not None:
-                job.scope.cancel()
+        if self._job is not None:
+            self._job.scope.cancel()
+        self._drop_calibration()
+
+    def _drop_calibration(self) -> None:
+        if self._calibration is not None:
+            self._calibration.scope.cancel()
+            self._calibration = None
 
     async def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
         """See `kedastral.core.ports.Forecaster.forecast`; raises the ModelError of a failed job, once."""
@@ -160,6 +165,7 @@ class TrainedForecaster:
                 forecast = await self.forecaster.forecast(history, made_at, steps)
             except NotFittedError:
                 self._calibration_due = False  # training finds the uncertainty too
+                self._drop_calibration()
                 self._job = job = TrainingJob(partial(self.train, history, made_at, steps))
                 await self._begin(job)
             else:
@@ -191,7 +197,7 @@ class TrainedForecaster:
         self._calibration = None
         if job.failure is not None:  # the errors of the forecasts to come calibrate it
             log.debug("no uncertainty is found from the history", exc_info=job.failure)
-        elif not job.outdated:
+        elif job.outcome is not None:
             self._uncertainty = job.outcome
 
     def _has_trained(self) -> bool:

@@ -12,8 +12,9 @@ import trio
 import trio.testing
 from trio.testing import MockClock
 
+from kedastral.adapters.prometheus import api as prometheus_api
 from kedastral.adapters.prometheus.api import BODY_LIMIT, LARGE_BODY, PrometheusApi, QueryRequest
-from kedastral.adapters.prometheus.limits import TimeBudget
+from kedastral.adapters.prometheus.limits import NoSlotError, TimeBudget
 from kedastral.errors import NotServedError, QueryError, SourceError
 from kedastral.secrets import Secret
 from kedastral.settings.declarations import PrometheusLogin
@@ -286,6 +287,62 @@ async def test_of_the_large_answers_of_a_data_source_one_at_a_time_is_read_and_s
         assert (await api.ask(small, TimeBudget(60.0), urgent=True)).series == []
         may_end.set()
     assert begun == [whole] * 3, "each has its turn"
+
+
+async def test_large_answers_that_are_no_longer_wanted_leave_their_place_to_others() -> None:
+    wanted = False
+
+    class Hanging(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            for _ in range(LARGE_BODY // 2**20 + 1):
+                yield b" " * 2**20
+            if not wanted:
+                await trio.sleep_forever()
+            yield EMPTY
+
+    async with client_of(Server(lambda _: httpx.Response(200, stream=Hanging()))) as client:
+        api = PrometheusApi(client)
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(partial(api.ask, REQUEST, TimeBudget(60.0), urgent=True))
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        wanted = True
+        with trio.fail_after(10):
+            assert (await api.ask(REQUEST, TimeBudget(60.0), urgent=True)).series == []
+
+
+async def test_the_wait_for_another_large_answer_spends_no_time_but_patience(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prometheus_api, "LARGE", math.inf)  # no thread, during which virtual time would jump
+
+    class Slow(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            for _ in range(8):
+                await trio.sleep(1)
+                yield b" " * (LARGE_BODY // 4)
+
+    async def ask_within(patience: float) -> None:
+        try:
+            await api.ask(REQUEST, TimeBudget(10.0, patience), urgent=True)
+        except NoSlotError:
+            ended.append((trio.current_time(), "patience"))
+        except SourceError as caught:
+            ended.append((trio.current_time(), caught.reason))
+
+    ended: list[tuple[float, str]] = []
+    async with client_of(Server(lambda _: httpx.Response(200, stream=Slow()))) as client:
+        api, began = PrometheusApi(client), trio.current_time()
+        async with trio.open_nursery() as nursery:
+            for _ in range(4):
+                nursery.start_soon(ask_within, math.inf)
+            await trio.sleep(0.5)
+            nursery.start_soon(ask_within, 2.0)
+    # each needs eight seconds, of which five pass before it proves to be large: of the others one at a time goes on
+    assert [(at - began, reason) for at, reason in ended] == [
+        (7.5, "patience"), (8, "bad_answer"), (11, "bad_answer"), (14, "bad_answer"), (17, "bad_answer"),
+    ]  # fmt: skip
 
 
 async def test_nothing_compressed_is_asked_for_and_nothing_compressed_is_inflated() -> None:

@@ -180,7 +180,7 @@ def test_rate_over_five_minutes_at_the_live_end_is_never_believed() -> None:
 
 @pytest.mark.parametrize("minutes", [1, 5, 10])
 @pytest.mark.parametrize("step", [15.0, 60.0])
-def test_bad_scrapes_are_never_believed_however_long_the_range_of_the_query(minutes: int, step: float) -> None:
+def test_two_bad_scrapes_are_never_believed_if_the_range_of_the_query_is_known(minutes: int, step: float) -> None:
     """Two bad scrapes, 15 s apart: Prometheus includes both ends of a range."""
     loads = np.repeat(daily(), round(60 / step))
     last = round((60 * minutes + (15 if step == 15 else 0)) / step) + 1

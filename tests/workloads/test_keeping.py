@@ -26,7 +26,7 @@ from kedastral.core.kept_state import KeptHistory, KeptModel, KeptState, SourceS
 from kedastral.core.planning.snapshot import Mode, Snapshot, replicas_at
 from kedastral.core.planning.stale_policy import OnStale
 from kedastral.core.planning.steering import SteeringState
-from kedastral.core.planning.uncertainty import UncertaintyState
+from kedastral.core.planning.uncertainty import Calibration, UncertaintyState
 from kedastral.core.ports import StateStore
 from kedastral.core.series import Series
 from kedastral.core.serving import decide
@@ -796,9 +796,22 @@ CHANGES: dict[str, list[Callable[[], tuple[DataSourceSettings, WorkloadSettings]
 }
 
 
-@pytest.mark.parametrize(("lead_time", "anew"), [(300.0, False), (1200.0, True)])
-async def test_a_restart_under_another_lead_time_finds_the_errors_of_the_forecast_anew(
-    lead_time: float, anew: bool
+def with_windows(state: KeptState, windows: int) -> KeptState:
+    """``state`` whose uncertainty has judged so many forecasts."""
+    report = state.snapshot.service_level
+    assert report is not None
+    uncertainty = attrs.evolve(report.state.uncertainty, model=Calibration(windows=windows))
+    report = attrs.evolve(report, state=attrs.evolve(report.state, uncertainty=uncertainty))
+    return attrs.evolve(state, snapshot=attrs.evolve(state.snapshot, service_level=report))
+
+
+@pytest.mark.parametrize(
+    ("lead_time", "windows", "anew"),
+    [(300.0, 180, False), (1200.0, 180, True), (300.0, 0, True), (300.0, 179, True)],
+    ids=["as before", "other lead time", "cut short by the restart before", "too few"],
+)
+async def test_a_restart_finds_the_errors_of_the_forecast_anew_where_none_or_few_go_on(
+    lead_time: float, windows: int, anew: bool
 ) -> None:
     before, runner = build(MAIN, shop(**AUTO)), build(MAIN, shop(**{**AUTO, "lead_time": lead_time}))
     forecaster, asked = runner.parts.forecaster, list[Series]()
@@ -811,7 +824,7 @@ async def test_a_restart_under_another_lead_time_finds_the_errors_of_the_forecas
     states, memory = MemoryStates(), LEARNT.memory()
     assert memory is not None
     model = KeptModel(forecaster=runner.basis.forecaster, version=__version__, memory=memory)
-    await states.save(attrs.evolve(make_kept_state(), basis=before.basis))
+    await states.save(attrs.evolve(with_windows(make_kept_state(), windows), basis=before.basis))
     await states.save_history(attrs.evolve(make_kept_history(), source=runner.basis.source, query="up", model=model))
     forecaster.calibrate = calibrate
     async with trio.open_nursery() as nursery:

@@ -18,7 +18,7 @@ from kedastral.core.planning.uncertainty import Calibration, UncertaintyState
 from kedastral.core.series import Series
 from kedastral.errors import ModelError, NotFittedError
 from kedastral.models.auto import AutoModel
-from kedastral.workloads.training import TrainedForecaster, TrainingQueue
+from kedastral.workloads.training import Train, TrainedForecaster, TrainingQueue
 from tests.parts import START, make_history
 
 HISTORY = make_history(*range(100, 150))
@@ -229,6 +229,35 @@ async def test_what_a_job_finds_for_windows_of_before_is_not_used() -> None:
         assert forecaster.uncertainty() != uncertainty_of(100)
         await ask(forecaster)
         assert forecaster.uncertainty() == uncertainty_of(400)
+
+
+async def test_a_calibration_that_is_out_of_date_gives_way_to_its_successor_and_to_a_training() -> None:
+    model, may_end, begun = StubModel(ending=lambda: uncertainty_of(360)), threading.Event(), list[str]()
+
+    def calibrating(name: str, windows: int) -> Train:
+        def calibrate(_history: Series, _made_at: datetime, _steps: int) -> UncertaintyState:
+            begun.append(name)
+            assert may_end.wait(10)
+            return uncertainty_of(windows)
+
+        return calibrate
+
+    async with running(TrainingQueue()) as queue:
+        busy, forecaster = trained(StubModel(), queue), trained(model, queue)
+        model.may_end.set()
+        await ask_until_trained(forecaster)
+        await ask(busy)  # holds the only slot
+        for name in ("first", "second"):
+            forecaster.replace_training(model.train, calibrating(name, 100))
+            await ask(forecaster)
+        model.fitted = False  # its history no longer fits
+        await ask(forecaster)
+        may_end.set()
+        busy.forecaster.may_end.set()  # type: ignore[attr-defined]
+        await ask_until_trained(forecaster)
+        assert model.jobs == 2
+        assert forecaster.uncertainty() == uncertainty_of(360)
+        assert begun == [], "neither was needed any more"
 
 
 async def test_a_calibration_that_fails_costs_no_forecast() -> None:

@@ -272,7 +272,7 @@ class PrometheusApi:
                 raise self._error(request, f"the answer cannot be used: {what}", "bad_answer") from error
 
     async def _ask(self, request: QueryRequest, slot: RequestSlot, time: TimeBudget) -> QueryResponse:
-        with self.limits.large_answer() as large:
+        with self.limits.large_answer(slot, time) as large:
             reply = await self._send(request, slot, time, large)
             if reply.status != 200:
                 raise self._status_error(request, reply)
@@ -294,6 +294,7 @@ class PrometheusApi:
                 else:
                     if not reply.is_worth_a_retry:
                         return reply
+                    del reply  # its body may be large
                 await trio.sleep(pause)
         await slot.wait_for_turn()
         with self._within(request, time):

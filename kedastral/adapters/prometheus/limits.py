@@ -34,6 +34,7 @@ class TimeBudget:
     patience: float = math.inf
     left: float = attrs.field(init=False)
     """The unspent seconds of ``total``."""
+    _asking: trio.CancelScope | None = attrs.field(default=None, init=False)
 
     @left.default
     def _all_of_it(self) -> float:
@@ -43,10 +44,26 @@ class TimeBudget:
     def asking(self) -> Iterator[None]:
         """Spend what is ``left``; raises trio.TooSlowError when nothing is left."""
         with trio.fail_after(self.left) as scope:
+            self._asking = scope
             try:
                 yield
             finally:
+                self._asking = None
                 self.left = max(scope.deadline - trio.current_time(), 0.0)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Spend ``patience`` instead, inside `asking`; raises NoSlotError when it is over."""
+        scope = self._asking
+        left = math.inf if scope is None else scope.deadline - trio.current_time()
+        if scope is not None:
+            scope.deadline = math.inf
+        try:
+            with self.waiting():
+                yield
+        finally:
+            if scope is not None:
+                scope.deadline = trio.current_time() + left
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -116,25 +133,38 @@ class RequestSlot:
 
     async def wait_for_turn(self) -> None:
         """Wait until one more request may be sent."""
+        with self.paused():
+            await self._pace.wait(urgent=self._urgent)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Do not count the time inside."""
         self._spent, self.sent_at = self.seconds, None
         self._group.set_deadlines()
-        await self._pace.wait(urgent=self._urgent)
+        yield
         self.sent_at = trio.current_time()
         self._group.set_deadlines()
 
 
 @attrs.define(eq=False)
 class LargeAnswer:
-    """The right to hold one large answer, taken by `admit` once the answer proves to be one."""
+    """The right to hold one large answer, taken by `admit` once the answer proves to be one.
+
+    The wait for it counts like the wait for a slot: not as time of the request, only as patience.
+    """
 
     _room: trio.CapacityLimiter
+    _slot: RequestSlot
+    _time: TimeBudget
     _is_admitted: bool = attrs.field(default=False, init=False)
 
     async def admit(self) -> None:
-        """Wait for the right, unless it is held already."""
-        if not self._is_admitted:
+        """Wait for the right, unless it is held already. Raises NoSlotError if the patience runs out."""
+        if self._is_admitted:
+            return
+        with self._slot.paused(), self._time.paused():
             await self._room.acquire_on_behalf_of(self)
-            self._is_admitted = True
+        self._is_admitted = True
 
     def release(self) -> None:
         """Give the right back if it is held: the answer is no longer in memory."""
@@ -263,9 +293,9 @@ class RequestLimits:
                 group.note_answer(slot)
 
     @contextmanager
-    def large_answer(self) -> Iterator[LargeAnswer]:
-        """A `LargeAnswer`, given back at the end of the block."""
-        answer = LargeAnswer(self._room_for_large)
+    def large_answer(self, slot: RequestSlot, time: TimeBudget) -> Iterator[LargeAnswer]:
+        """A `LargeAnswer` for the request of ``slot``, given back at the end of the block."""
+        answer = LargeAnswer(self._room_for_large, slot, time)
         try:
             yield answer
         finally:

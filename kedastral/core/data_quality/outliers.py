@@ -42,8 +42,8 @@ BELIEVED_AFTER = 120.0
 FAR_BEYOND = 10.0
 """A jump to more than this many times the plausible level is mostly a fault: it must outlast `FAR_BELIEVED_AFTER`."""
 FAR_BELIEVED_AFTER = 300.0
-"""Seconds, and at least `BAD_SCRAPES` longer than the range of the query: ``rate(x[10m])`` shows a bad scrape for ten
-minutes."""
+"""Seconds, and at least `BAD_SCRAPES` longer than the range of the query, as far as `DataQuality` knows it:
+``rate(x[10m])`` shows a bad scrape for ten minutes."""
 BAD_SCRAPES = 60.0
 """Seconds, and at least a step, for which bad scrapes follow one another."""
 FAR_JUMP = 10.0
