@@ -429,7 +429,7 @@ PROCESS = Row(
         ),
         Panel(
             "Learning, 95 %",
-            "Time to learn from a history, before the first forecast.",
+            "Time to learn from a history before the first forecast, or the margin of a new lead time.",
             [Query(quantile("kedastral_model_learn_seconds", 0.95, "model"), "{{model}}")],
             "s",
         ),

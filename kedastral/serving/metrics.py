@@ -66,7 +66,7 @@ class Metrics:
     @learn_seconds.default
     def _make_learn_seconds(self) -> Histogram:
         return self._histogram(
-            "kedastral_model_learn_seconds", "Time to learn from a history before the first forecast", "model"
+            "kedastral_model_learn_seconds", "Time to learn from a history, or the margin of a new lead time", "model"
         )
 
     @plan_seconds.default
