@@ -57,7 +57,7 @@ STATE = ServiceLevelState(
         seasonal_quantile=0.25,
         judged_until=NOON - 60,
         published=(Recommendation(NOON - 60, 7), Recommendation(NOON - 30, 8)),
-        spent=(DaySpent(20512, 720.0, 1.5, 300.0, 1.25),),
+        spent=(DaySpent(20512, 720.0, 1.5, 300.0, 1.25, 360.0),),
         account=Account(100.5, 0.25, 20.0, 2.5),
     ),
     last_recommendation=8,

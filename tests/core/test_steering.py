@@ -229,7 +229,8 @@ def test_a_good_minute_shortens_the_hold_unless_a_guard_keeps_it() -> None:
 def test_rests_leave_more_of_the_budget_to_the_minutes_under_load() -> None:
     def allowed(resting: float, short: float, level: float = 0.99) -> float:
         spent = (DaySpent(1, 1440.0, short, resting), DaySpent(2, 1440.0, 0.0, resting))
-        return allowed_share(SteeringState(1.0, spent=spent), attrs.evolve(SETTINGS, service_level=level))
+        state, settings = SteeringState(1.0, spent=spent), attrs.evolve(SETTINGS, service_level=level)
+        return allowed_share(state, settings, state.minutes_at_minimum)
 
     assert allowed(0, 0) == pytest.approx(0.01)
     assert allowed(720, 0) == pytest.approx(0.02)
@@ -257,6 +258,27 @@ def test_a_minute_at_rest_is_one_with_enough_pods_at_the_minimum() -> None:
 
     assert resting(StepOutcome(ZERO, 5.0, 9.0, 1)) == 5
     assert resting(StepOutcome(ZERO, 5.0, 11.0, 1)) == resting(StepOutcome(ZERO, 5.0, 9.0, 2)) == 0
+
+
+def test_a_minute_is_idle_if_the_minimum_sustains_its_load_however_many_pods_there_are() -> None:
+    def idle(outcome: StepOutcome) -> float:
+        return apply_outcome(SteeringState(1.0), outcome, SETTINGS).minutes_idle
+
+    assert idle(StepOutcome(ZERO, 5.0, 9.0, 1)) == idle(StepOutcome(ZERO, 5.0, 9.0, 20)) == 5
+    assert idle(StepOutcome(ZERO, 5.0, 11.0, 20)) == idle(StepOutcome(ZERO, 5.0, 11.0, 1)) == 0
+    from_zero = attrs.evolve(SETTINGS, policy=PlanPolicy(10.0, bounds=ReplicaBounds(0, 40)))
+    state = apply_outcome(SteeringState(1.0), StepOutcome(ZERO, 5.0, 3.0, 1), from_zero)
+    assert state.minutes_idle == 0
+
+
+def test_pods_that_the_hold_keeps_for_an_idle_load_do_not_keep_the_hold() -> None:
+    def shortened(resting: float, idle: float) -> float:
+        day = DaySpent(20514, 1440.0, 0.0, resting, idle=idle)
+        state = SteeringState(1.0, peak_hold=6 * 3600.0, spent=(day,))
+        return math.log(state.peak_hold / apply_outcome(state, ENOUGH, SETTINGS).peak_hold)
+
+    assert shortened(0.0, 720.0) == pytest.approx(2 * shortened(0.0, 0.0), rel=0.01)
+    assert shortened(720.0, 720.0) == shortened(0.0, 720.0)
 
 
 def test_without_a_maximum_there_is_none_to_be_at() -> None:
@@ -542,7 +564,7 @@ def test_rests_take_a_raised_factor_to_one_and_no_further_even_with_long_steps(l
     settings = attrs.evolve(SETTINGS, service_level=level)
     rested = (DaySpent(int(ZERO // 86400), 20000.0, 0.0, 20000.0),)
     hour = attrs.evolve(ENOUGH, minutes=60.0)
-    assert allowed_share(SteeringState(spent=rested), settings) == MAX_ALLOWED
+    assert allowed_share(SteeringState(spent=rested), settings, 20000.0) == MAX_ALLOWED
     after = apply_outcome(SteeringState(1.05, spent=rested), hour, settings).factor
     assert after == pytest.approx(1.0)
 

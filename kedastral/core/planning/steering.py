@@ -107,8 +107,9 @@ class SteeringSettings:
 class DaySpent:
     """The ``minutes`` judged in one day (counted from the epoch), ``short`` of them without enough pods.
 
-    ``resting`` of them had enough pods at the replica minimum: nothing is learnt from these. ``at_max`` of the short
-    ones had as many pods as the replica maximum allowed: only a higher maximum would have helped.
+    ``resting`` of them had enough pods at the replica minimum: nothing is learnt from these. In ``idle`` ones the load
+    needed no more than that minimum, however many pods there were. ``at_max`` of the short ones had as many pods as the
+    replica maximum allowed: only a higher maximum would have helped.
     """
 
     day: int
@@ -116,6 +117,7 @@ class DaySpent:
     short: float
     resting: float = 0.0
     at_max: float = 0.0
+    idle: float = 0.0
 
 
 @attrs.frozen
@@ -214,6 +216,11 @@ class SteeringState:
         """How many of `minutes` had enough pods at the replica minimum."""
         return sum(day.resting for day in self.spent)
 
+    @property
+    def minutes_idle(self) -> float:
+        """How many of `minutes` had load that the replica minimum sustains."""
+        return sum(day.idle for day in self.spent)
+
     def budget_spent(self, settings: SteeringSettings) -> float:
         """The share of the budget that is spent: 1 is all of it, 2 is twice the minutes that may be short.
 
@@ -276,14 +283,23 @@ def apply_outcome(state: SteeringState, outcome: StepOutcome, settings: Steering
     recommendations. The minutes are counted all the same, and those at rest change what `allowed_share` is.
     """
     short, bounds = is_short(outcome, settings.policy), settings.policy.bounds
+    idle = not is_short(attrs.evolve(outcome, ready=bounds.min), settings.policy)
     resting = outcome.ready <= bounds.min and not short
     at_max = 0 < bounds.max <= outcome.ready
     account = state.account.add(outcome, settings.policy.target_per_pod, short=short)
-    spent = _spend(state.spent, outcome, short=short, resting=resting, at_max=short and at_max)
+    day = DaySpent(
+        int(outcome.at // DAY),
+        outcome.minutes,
+        short=outcome.minutes * short,
+        resting=outcome.minutes * resting,
+        at_max=outcome.minutes * (short and at_max),
+        idle=outcome.minutes * (idle and not short),
+    )
+    spent = _spend(state.spent, day)
     state = attrs.evolve(state, spent=spent, account=account)
     if settings.observing or resting or at_max:
         return state
-    factor, allowed = factor_of(state, settings), allowed_share(state, settings)
+    factor, allowed = factor_of(state, settings), allowed_share(state, settings, state.minutes_at_minimum)
     rate = rate_of(state, settings) * outcome.minutes
     change = rate * (short - settings.budget)
     if factor > 1:  # rests lower a raised factor, but never make load short that the bare quantile would cover
@@ -300,7 +316,11 @@ def apply_outcome(state: SteeringState, outcome: StepOutcome, settings: Steering
         state,
         factor=scale_within(factor, change, MIN_FACTOR, MAX_FACTOR),
         peak_hold=next_peak_hold(
-            state.peak_hold, outcome.minutes, allowed, settings.lead_time, longer_helps=hold_helps
+            state.peak_hold,
+            outcome.minutes,
+            allowed_for_hold(state, settings),
+            settings.lead_time,
+            longer_helps=hold_helps,
         ),
         cap_relaxation=next_relaxation(
             state.cap_relaxation, outcome.minutes, allowed, settings.lead_time, higher_helps=cap_hurt
@@ -314,17 +334,24 @@ def apply_outcome(state: SteeringState, outcome: StepOutcome, settings: Steering
     )
 
 
-def allowed_share(state: SteeringState, settings: SteeringSettings) -> float:
-    """The share of the minutes under load that may be short: the budget, and more if the load is idle in between.
+def allowed_share(state: SteeringState, settings: SteeringSettings, resting: float) -> float:
+    """The share of the other minutes that may be short: the budget, and more if the load rests for ``resting`` minutes.
 
     The budget is a share of all minutes. A batch that runs for two hours a day may be short for a larger share of
     these, and steering it to the bare budget would keep pods all day for its first minutes. What is spent already is
     not allowed again: a load that misses its service level is steered to the bare budget.
     """
-    at_minimum = state.minutes_at_minimum
-    per_minute = at_minimum / max(state.minutes - at_minimum, 1.0)
+    per_minute = resting / max(state.minutes - resting, 1.0)
     unspent = max(1 - state.budget_spent(settings), 0.0)
     return min(settings.budget * (1 + unspent * per_minute), max(settings.budget, MAX_ALLOWED))
+
+
+def allowed_for_hold(state: SteeringState, settings: SteeringSettings) -> float:
+    """`allowed_share` for the hold: an idle load rests, even while the hold keeps its pods.
+
+    Otherwise a hold that keeps pods would itself leave less rest, and so less that may be short, and keep them longer.
+    """
+    return allowed_share(state, settings, state.minutes_idle)
 
 
 def rate_of(state: SteeringState, settings: SteeringSettings) -> float:
@@ -432,7 +459,7 @@ def longest_gap(state: SteeringState, settings: SteeringSettings) -> float:
     once a night for example, a longer hold would keep pods for hours and give up too early.
     """
     gaps = np.arange(0.0, MAX_PEAK_HOLD, MINUTE)
-    fall = rate_for_a_jump(PEAK_HOLD_GROWTH, settings.lead_time) * allowed_share(state, settings)
+    fall = rate_for_a_jump(PEAK_HOLD_GROWTH, settings.lead_time) * allowed_for_hold(state, settings)
     return float(gaps[np.exp(-fall * gaps / MINUTE) * MAX_PEAK_HOLD >= gaps][-1])
 
 
@@ -458,18 +485,16 @@ def peak_load(history: Series, peak_hold: float) -> float:
     return float(np.nanmax(lasting, initial=0.0)) if np.isfinite(lasting).any() else 0.0
 
 
-def _spend(
-    spent: tuple[DaySpent, ...], outcome: StepOutcome, *, short: bool, resting: bool, at_max: bool
-) -> tuple[DaySpent, ...]:
-    day, minutes = int(outcome.at // DAY), outcome.minutes
-    kept, last = [entry for entry in spent if day - BUDGET_DAYS < entry.day], DaySpent(day, 0.0, 0.0)
-    if kept and kept[-1].day >= day:
-        last = kept.pop()
+def _spend(spent: tuple[DaySpent, ...], more: DaySpent) -> tuple[DaySpent, ...]:
+    """``spent`` with the minutes of ``more`` added to its day, or to the newest one if the clock was set back."""
+    kept = [entry for entry in spent if more.day - BUDGET_DAYS < entry.day]
+    last = kept.pop() if kept and kept[-1].day >= more.day else DaySpent(more.day, 0.0, 0.0)
     new = DaySpent(
         last.day,
-        last.minutes + minutes,
-        last.short + minutes * short,
-        last.resting + minutes * resting,
-        last.at_max + minutes * at_max,
+        last.minutes + more.minutes,
+        last.short + more.short,
+        last.resting + more.resting,
+        last.at_max + more.at_max,
+        last.idle + more.idle,
     )
     return (*kept, new)
