@@ -258,7 +258,9 @@ GOLDEN = {
                     {"at": 1772366340.0, "replicas": 7, "uncapped": None},
                     {"at": 1772366370.0, "replicas": 8, "uncapped": None},
                 ],
-                "spent": [{"day": 20512, "minutes": 720.0, "short": 1.5, "resting": 300.0, "at_max": 1.25, "idle": 360.0}],
+                "spent": [
+                    {"day": 20512, "minutes": 720.0, "short": 1.5, "resting": 300.0, "at_max": 1.25, "idle": 360.0},
+                ],
                 "account": {"needed": 100.5, "unserved": 0.25, "spare": 20.0, "short": 2.5},
             },
             "last_recommendation": 8,
