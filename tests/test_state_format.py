@@ -332,6 +332,7 @@ def test_fields_that_an_earlier_version_did_not_have_are_as_at_a_start() -> None
     del older["service_level"]["state"]["steering"]["cap_relaxation"]
     del older["service_level"]["state"]["steering"]["spent"][0]["resting"]
     del older["service_level"]["state"]["steering"]["spent"][0]["at_max"]
+    del older["service_level"]["state"]["steering"]["spent"][0]["idle"]
     del older["service_level"]["state"]["steering"]["account"]["short"]
     del older["service_level"]["state"]["steering"]["recommended"][0]["uncapped"]
     del older["told_lately"], older["quality"]
@@ -341,6 +342,7 @@ def test_fields_that_an_earlier_version_did_not_have_are_as_at_a_start() -> None
     assert found.snapshot.service_level is not None
     assert found.snapshot.service_level.state.steering.peak_hold == MIN_PEAK_HOLD
     assert found.snapshot.service_level.state.steering.minutes_at_max == 0
+    assert found.snapshot.service_level.state.steering.minutes_idle == 0
 
 
 def test_a_status_that_a_later_version_added_is_read_as_ok() -> None:
