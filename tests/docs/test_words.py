@@ -33,7 +33,8 @@ PAGES = sorted(
     path
     for path in (*(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "runbooks").glob("*.md"), ROOT / "README.md")
     # pages about design and measurements use the names in the code
-    if path.name not in {"architecture.md", "benchmarks.md", "planner-measurements.md", "upstream.md"}
+    if path.name
+    not in {"architecture.md", "benchmarks.md", "planner-experiments.md", "planner-measurements.md", "upstream.md"}
 )
 CODE = re.compile(r"```.*?```|`[^`]*`|\]\([^)]*\)|<[^>]*>", re.DOTALL)
 
