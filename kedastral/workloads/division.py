@@ -57,9 +57,10 @@ GIVE_WAY_AFTER = 2
 same moments, and this pod would overwrite its forecasts unseen. It does not give way while it sees unfit forecasts."""
 GIVE_WAY_FOR = 0.25
 """The share of an interval that it then waits for them."""
-NEARLY_STALE = 1.5
-"""Intervals before a forecast becomes stale at which its pod continues without a lease: it checks once per interval,
-and if a check comes a moment too early there must be time for another."""
+NEARLY_STALE = 2.25
+"""Intervals before a forecast becomes stale at which its pod continues without a lease. It checks once per interval; if
+a check comes a moment too early there must be time for another, and for a forecast that is slow because all workloads
+have theirs at once."""
 TRY_AGAIN_AFTER = 10
 """Intervals before a workload is tried again that this pod could not forecast either."""
 

@@ -281,7 +281,7 @@ async def test_a_pod_that_is_cut_off_stops_and_rides_its_plans_and_the_others_ta
     await trio.sleep(5 * INTERVAL)
     cut = trio.current_time()
     pods[0].cable.cut = True
-    await trio.sleep(1.5 * INTERVAL)
+    await trio.sleep(0.9 * INTERVAL)  # the plans of the others are not nearly stale yet
     assert "a" not in {pod for pods in owners(site, cut + LEASE).values() for pod in pods}
     assert pods[0].store.newest().keys() == set(NAMES), "it answers for all"
     assert site.longest_gap(cut - INTERVAL) < 2 * INTERVAL
@@ -308,10 +308,11 @@ async def test_a_pod_that_stays_cut_off_goes_on_before_its_plans_are_stale(
     assert mine == set(NAMES), "what the other one has too: KEDA may ask for it here"
 
 
-@pytest.mark.parametrize("stale_after", [2.5, 3, 4])
+@pytest.mark.parametrize(("stale_after", "spare"), [(2.5, 0), (3, 0), (4, 1)], ids=str)
 async def test_a_load_that_is_asked_for_a_moment_after_the_beat_lets_no_plan_go_stale(
-    autojump_clock: MockClock, site: Site, stale_after: float
+    autojump_clock: MockClock, site: Site, stale_after: float, spare: float
 ) -> None:
+    """By default there is an interval to spare for forecasts that are slow."""
     site.stale_after, site.asks_after = stale_after * INTERVAL, 0.02
     pods = [await site.start(name) for name in "ab"]
     await trio.sleep(5 * INTERVAL)
@@ -322,7 +323,7 @@ async def test_a_load_that_is_asked_for_a_moment_after_the_beat_lets_no_plan_go_
         await trio.sleep(1)
         now = site.exchange.clock.now()
         oldest = max(oldest, *(one.age(now) for pod in pods for one in pod.store.newest().values()))
-    assert oldest < site.stale_after
+    assert oldest < site.stale_after - spare * INTERVAL
 
 
 async def test_where_the_registry_is_gone_for_all_each_goes_on_with_everything(
